@@ -1,0 +1,76 @@
+"""Conditions: ``archived`` or ``{status: [a, b], error.code: {contains: limit}}``; all parts must hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from integrations_pipeline.spec.paths import MISSING, Path, parse_path
+
+TESTS = ("present", "contains", "not")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Paths with what must be found there. ``text`` is how the user wrote it, for reasons in counters and logs."""
+
+    tests: tuple[tuple[Path, Any], ...]
+    text: str
+
+    def holds(self, document: Any) -> bool:
+        """Total: a path that isn't there, or a value of another type, simply doesn't hold."""
+        return all(matches(path.get(document), wanted) for path, wanted in self.tests)
+
+
+def same(found: Any, wanted: Any) -> bool:
+    """Equal and of one type, so that 1 is not true and 0 is not false."""
+    return found == wanted and isinstance(found, bool) == isinstance(wanted, bool)
+
+
+def matches(found: Any, wanted: Any) -> bool:
+    """One test against one value."""
+    if isinstance(wanted, list):
+        return any(same(found, one) for one in wanted)
+    if isinstance(wanted, dict):
+        if "present" in wanted:
+            return (found is not MISSING and found is not None) is wanted["present"]
+        if "contains" in wanted:
+            return isinstance(found, str | list) and wanted["contains"] in found
+        return not matches(found, wanted["not"])
+    return same(found, wanted)
+
+
+def check_test(wanted: Any) -> None:
+    """Raises ValueError unless the test is a scalar, a list of scalars, or one of the named tests."""
+    if isinstance(wanted, list):
+        for one in wanted:
+            if isinstance(one, list | dict):
+                raise ValueError("a list of plain values was expected")
+    elif isinstance(wanted, dict):
+        if len(wanted) != 1 or next(iter(wanted)) not in TESTS:
+            raise ValueError(f"one of {{present: true}}, {{contains: text}}, {{not: x}} was expected, not {wanted!r}")
+        name, value = next(iter(wanted.items()))
+        if name == "present" and not isinstance(value, bool):
+            raise ValueError("{present: true} or {present: false} was expected")
+        if name == "contains" and not isinstance(value, str):
+            raise ValueError("{contains: text} was expected")
+        if name == "not":
+            check_test(value)
+
+
+def parse_condition(value: Any) -> Condition:
+    if isinstance(value, Condition):
+        return value
+    if isinstance(value, str):
+        return Condition(((parse_path(value), True),), value)
+    if not isinstance(value, dict) or not value:
+        raise ValueError(f"a path, or paths with their values, was expected, not {value!r}")
+    for wanted in value.values():
+        check_test(wanted)
+    text = ", ".join(f"{key}: {wanted}" for key, wanted in value.items())
+    return Condition(tuple((parse_path(key), wanted) for key, wanted in value.items()), text)
+
+
+ConditionText = Annotated[Condition, BeforeValidator(parse_condition, json_schema_input_type=str | dict[str, Any])]

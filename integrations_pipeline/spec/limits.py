@@ -1,0 +1,57 @@
+"""A limit on everything, each with its reason. Units come last in the name."""
+
+from __future__ import annotations
+
+NAME_BYTES = 40
+"""A connection's or connector's name; connection, stream and the separator must fit PostgreSQL's identifiers."""
+
+IDENTIFIER_BYTES = 63
+"""PostgreSQL truncates longer identifiers silently, so two streams could share a table."""
+
+EXTERNAL_ID_BYTES = 2_000
+"""A PostgreSQL index entry holds about 2,700 bytes; a longer key would refuse the whole batch."""
+
+CHUNK_RECORDS = 5_000
+"""Records per transaction: throughput saturates here, and memory stays flat (measured, docs/performance.md)."""
+
+CHUNK_SECONDS = 2.0
+"""A slow source still commits this often, so that a crash re-reads little."""
+
+MAX_PAGES = 100_000
+"""A list of more pages is taken for an endless one; `max_pages` raises it per stream."""
+
+MAX_RESPONSE_BYTES = 100 * 1024 * 1024
+"""An unpacked answer of more is refused: a 292 kB bomb took 578 MiB when nothing stopped it."""
+
+TIMEOUT_SECONDS = 60.0
+"""For the whole answer, not between two bytes: a drip never times out otherwise."""
+
+HOLD_SECONDS = 120.0
+"""A longer wait defers the stream instead of holding a worker."""
+
+RETRY_ATTEMPTS = 5
+"""Tries per request, the first included."""
+
+READ_AHEAD_PAGES = 8
+"""Pages fetched but not yet committed; bounds memory when the source is faster than the database."""
+
+SAMPLE_CHARACTERS = 200
+"""Of a rejected value, kept with the reason."""
+
+ERROR_BODY_CHARACTERS = 500
+"""Of a failed answer, shown in a message after redaction."""
+
+STOP_ABOVE_ROWS = 20
+"""Fewer rows prove no drift: one bad row in three is not a contract broken."""
+
+STOP_ABOVE_PERCENT = 50.0
+"""More bad rows than this in a page stop the stream with its state unmoved."""
+
+TOMBSTONE_PERCENT = 20.0
+"""A full refresh that would delete more than this is implausible; `deletes.at_most` raises it."""
+
+NESTING_DEPTH = 200
+"""Deeper JSON is refused: PostgreSQL's own parser and ours recurse."""
+
+YAML_BYTES = 1024 * 1024
+"""A connection file is written by people; a larger one is a mistake or an attack."""

@@ -1,0 +1,131 @@
+"""The `map` block: from a raw record to the fields of a canonical kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field as Key
+from pydantic import field_validator, model_validator
+
+from integrations_pipeline.spec.conditions import ConditionText
+from integrations_pipeline.spec.forms import Model
+from integrations_pipeline.spec.paths import PathText
+
+PLAIN_TRANSFORMS = (
+    "trim",
+    "lower",
+    "upper",
+    "collapse",
+    "digits",
+    "email",
+    "phone",
+    "country",
+    "currency",
+    "boolean",
+    "integer",
+    "decimal",
+    "decimal_comma",
+    "date",
+    "timestamp",
+    "unescape_html",
+    "strip_html",
+)
+"""Transforms without an argument; `date` and `timestamp` also take one (formats, or a zone)."""
+
+ARGUMENT_TRANSFORMS = ("minor_units", "truncate", "split", "between", "default", "null_if", "date", "timestamp")
+"""Transforms written as ``{name: argument}``."""
+
+
+class Transform(Model):
+    """One step of `apply`: a name, or a name with its argument."""
+
+    name: str
+    argument: Any = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if isinstance(value, str) and value in PLAIN_TRANSFORMS:
+            return {"name": value}
+        if isinstance(value, dict) and len(value) == 1 and next(iter(value)) in ARGUMENT_TRANSFORMS:
+            return {"name": next(iter(value)), "argument": next(iter(value.values()))}
+        if isinstance(value, dict) and set(value) == {"name", "argument"}:
+            return value
+        known = sorted({*PLAIN_TRANSFORMS, *ARGUMENT_TRANSFORMS})
+        raise ValueError(f"a transform was expected ({', '.join(known)}), not {value!r}")
+
+    @model_validator(mode="after")
+    def _argument(self) -> Transform:
+        check_argument(self.name, self.argument)
+        return self
+
+
+def check_argument(name: str, argument: Any) -> None:
+    """Raises ValueError in the words of the grammar where a transform's argument has the wrong form."""
+    pair = isinstance(argument, list) and len(argument) == 2
+    wrong = {
+        "minor_units": (
+            not isinstance(argument, str | int) or isinstance(argument, bool),
+            "a currency's path or a number of digits: {minor_units: currency}",
+        ),
+        "truncate": (
+            not isinstance(argument, int) or isinstance(argument, bool) or argument < 1,
+            "a number of characters: {truncate: 80}",
+        ),
+        "split": (
+            not pair or not isinstance(argument[0], str) or not isinstance(argument[1], int),
+            "separator and index: {split: [/, -1]}",
+        ),
+        "between": (
+            not pair or not all(isinstance(a, str) and a for a in argument),
+            'two texts: {between: ["(", ")"]}',
+        ),
+    }.get(name, (False, ""))
+    if wrong[0]:
+        raise ValueError(f"{name} expects {wrong[1]}")
+
+
+class MapField(Model):
+    """How one canonical field is made: exactly one source, then transforms, then values or a look-up."""
+
+    from_: PathText | None = Key(None, alias="from")
+    first: list[PathText] | None = Key(None, min_length=1)
+    join: list[PathText] | None = Key(None, min_length=1)
+    with_: str = Key(" ", alias="with")
+    value: Any = None
+    apply: list[Transform] = []
+    values: dict[Any, Any] | None = None
+    else_: Any = Key(None, alias="else")
+    lookup: str | None = None
+    where: ConditionText | None = None
+    take: PathText | None = None
+    required: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"from": value} if isinstance(value, str | list) else value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> MapField:
+        given = [n for n in ("from_", "first", "join", "value") if n in self.model_fields_set]
+        if len(given) != 1:
+            raise ValueError("exactly one of from, first, join, value was expected")
+        if (self.where is None) != (self.take is None):
+            raise ValueError("`where` and `take` belong together")
+        if "with_" in self.model_fields_set and self.join is None:
+            raise ValueError("`with` belongs to `join`")
+        if "else_" in self.model_fields_set and self.values is None:
+            raise ValueError("`else` belongs to `values`")
+        return self
+
+
+class Map(Model):
+    to: str
+    match: list[list[str]] = []
+    fields: dict[str, MapField] = Key(min_length=1)
+
+    @field_validator("match", mode="before")
+    @classmethod
+    def _match(cls, value: Any) -> Any:
+        return [[one] if isinstance(one, str) else one for one in value] if isinstance(value, list) else value

@@ -1,0 +1,68 @@
+"""The `write` block: what may leave, through which calls, and who wins."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field as Key
+from pydantic import model_validator
+
+from integrations_pipeline.spec.conditions import ConditionText
+from integrations_pipeline.spec.forms import Call, Duration, Model
+from integrations_pipeline.spec.paths import PathText
+from integrations_pipeline.spec.places import SendPlaceText
+
+Policy = Literal["remote_wins", "local_wins", "newest_wins", "review"]
+
+
+class WriteCall(Call):
+    """A write request; `set` adds to `<fields>`."""
+
+    set: dict[str, Any] = {}
+
+
+class Idempotency(Model):
+    send: SendPlaceText
+    kept: Duration
+
+
+class Find(Call):
+    records: PathText | None = None
+    record: PathText | None = None
+    match: PathText | None = None
+    lag: Duration | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Find:
+        if (self.records is None) == (self.record is None):
+            raise ValueError("exactly one of records, record was expected")
+        return self
+
+
+class Batch(Model):
+    create: Call | None = None
+    update: Call | None = None
+    upsert: Call | None = None
+    size: int = Key(gt=0)
+    body: Any = None
+    set: dict[str, Any] = {}
+    results: PathText | None = None
+    by: str = Key("order", description="`order`, or the path of an item's id in its result")
+    status: PathText | None = None
+
+
+class Write(Model):
+    fields: list[str] = Key(min_length=1)
+    create: WriteCall | None = None
+    update: WriteCall | None = None
+    upsert: WriteCall | None = None
+    delete: WriteCall | None = None
+    set: dict[str, Any] = {}
+    answer: PathText | Literal["reread"] = Key("reread")
+    id: PathText | None = None
+    idempotency: Idempotency | None = None
+    find: Find | None = None
+    batch: Batch | None = None
+    create_when: ConditionText | None = None
+    conflict: dict[str, Policy] = {}
+    when_deleted: Policy | None = None
