@@ -46,6 +46,10 @@ class Path:
         document[self.parts[-1]] = value
 
 
+WHOLE: Final = Path(())
+"""``.``, the document itself."""
+
+
 def step_through(document: Any, parts: tuple[str, ...]) -> Any:
     """Follows the parts: a key in an object, an index (also negative) in a list; MISSING where there is none."""
     for part in parts:
@@ -79,7 +83,7 @@ def parse_path(value: Any) -> Path:
     if not isinstance(value, str) or not value or value != value.strip():
         raise ValueError(f"a path like paging.next.after was expected, not {value!r}")
     if value == ".":
-        return Path(())
+        return WHOLE
     parts = tuple(value.split("."))
     if "" in parts:
         raise ValueError(f'{value!r} has an empty part; a key that holds a dot is written as a list: ["a.b"]')

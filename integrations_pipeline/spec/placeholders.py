@@ -1,4 +1,4 @@
-"""``<name>`` in texts: replaced by the value, nothing more. ``<<`` is a plain ``<``. There is no expression language."""
+"""``<name>`` in texts: replaced by the value, nothing more. ``<<`` is a plain ``<``. No expression language."""
 
 from __future__ import annotations
 

@@ -7,16 +7,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from integrations_pipeline.spec.paths import Path, parse_path
+from integrations_pipeline.spec.paths import WHOLE, Path, parse_path
 
 
 @dataclass(frozen=True, slots=True)
 class ReadPlace:
-    """``next`` (at hand: the item, or the body) · ``body PATH`` (the page) · ``header NAME`` · ``parent PATH`` · ``query NAME``."""
+    """``next`` (at hand: the item, or the body) · ``body PATH`` (the page) · ``header NAME`` · ``parent PATH`` ·
+    ``query NAME`` (webhooks)."""
 
     kind: Literal["here", "body", "header", "parent", "query"]
     name: str = ""
-    path: Path = Path(())
+    path: Path = WHOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class SendPlace:
 
     kind: Literal["query", "header", "body", "url", "spread"]
     name: str = ""
-    path: Path = Path(())
+    path: Path = WHOLE
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name or self.path}" if self.kind in ("query", "header", "body") else self.kind
