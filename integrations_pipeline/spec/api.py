@@ -132,6 +132,8 @@ class ErrorRule(Model):
 
 
 class Api(Model):
+    """The `api` block: what holds for every request of a connection."""
+
     url: str
     origins: list[str] = []
     check: Call | None = None

@@ -13,6 +13,8 @@ from integrations_pipeline.spec.places import ReadPlaceText, SendPlaceText
 
 
 class NoAuth(Model):
+    """The source is open to everybody."""
+
     type: Literal["none"] = "none"
 
 

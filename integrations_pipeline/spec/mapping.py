@@ -121,6 +121,8 @@ class MapField(Model):
 
 
 class Map(Model):
+    """The `map` block of a stream: the kind it feeds, the keys it matches by, and each canonical field."""
+
     to: str
     match: list[list[str]] = []
     fields: dict[str, MapField] = Key(min_length=1)

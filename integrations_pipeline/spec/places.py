@@ -33,6 +33,7 @@ class SendPlace:
 
 
 def parse_read_place(value: Any) -> ReadPlace:
+    """``next`` or ``body PATH``, ``header NAME``, ``parent PATH``, ``query NAME``."""
     if isinstance(value, ReadPlace):
         return value
     word, _, rest = value.partition(" ") if isinstance(value, str) else ("", "", "")

@@ -93,6 +93,8 @@ class Subscribe(Call):
 
 
 class Webhook(Model):
+    """The `webhook` block: how a delivery is verified, read and answered, and what each event does."""
+
     verify: Verify
     payload: str = "json"
     each: PathText | None = None

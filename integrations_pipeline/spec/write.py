@@ -52,6 +52,8 @@ class Batch(Model):
 
 
 class Write(Model):
+    """The `write` block: which canonical fields leave, by which calls, and who wins a conflict."""
+
     fields: list[str] = Key(min_length=1)
     create: WriteCall | None = None
     update: WriteCall | None = None
