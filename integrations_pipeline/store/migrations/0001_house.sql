@@ -2,7 +2,7 @@
 -- Change stamps are pg_current_xact_id(): a reader takes rows at or past its mark and below
 -- pg_snapshot_xmin(pg_current_snapshot()), since sequences don't commit in order.
 
-CREATE SCHEMA integrations;
+CREATE SCHEMA IF NOT EXISTS integrations;    -- the migration makes it first, for its version table
 CREATE SCHEMA raw;
 CREATE SCHEMA canonical;
 
@@ -14,6 +14,7 @@ CREATE TABLE integrations.raw_record (
     version     text COLLATE "C" NOT NULL,      -- the source's own order: ISO time in UTC, or a number padded to 20 digits
     fetched_at  timestamptz NOT NULL,           -- when the page that brought it was read
     deleted_at  timestamptz,                    -- tombstone
+    parent_key  text COLLATE "C",               -- of a child stream: the external id of its parent record
     stamp       xid8 NOT NULL DEFAULT pg_current_xact_id()
 );
 
