@@ -8,7 +8,7 @@ from pydantic import Field as Key
 from pydantic import field_validator, model_validator
 
 from integrations_pipeline.spec.conditions import ConditionText
-from integrations_pipeline.spec.forms import Model
+from integrations_pipeline.spec.forms import Model, parse_zone
 from integrations_pipeline.spec.paths import PathText
 
 PLAIN_TRANSFORMS = (
@@ -34,6 +34,16 @@ PLAIN_TRANSFORMS = (
 
 ARGUMENT_TRANSFORMS = ("minor_units", "truncate", "split", "between", "default", "null_if", "date", "timestamp")
 """Transforms written as ``{name: argument}``."""
+
+NOT_INVERTIBLE = {
+    "join": "the parts can't be told apart again",
+    "first": "it isn't known which of the paths the value came from",
+    "split": "the other parts are gone",
+    "between": "what stood around it is gone",
+    "truncate": "what was cut off is gone",
+    "strip_html": "the tags are gone",
+}
+"""What can't be written back, with the reason: two sources of a value, and four transforms."""
 
 
 class Transform(Model):
@@ -73,7 +83,10 @@ def check_argument(name: str, argument: Any) -> None:
             "a number of characters: {truncate: 80}",
         ),
         "split": (
-            not pair or not isinstance(argument[0], str) or not isinstance(argument[1], int),
+            not pair
+            or not (isinstance(argument[0], str) and argument[0])
+            or not isinstance(argument[1], int)
+            or isinstance(argument[1], bool),
             "separator and index: {split: [/, -1]}",
         ),
         "between": (
@@ -83,6 +96,23 @@ def check_argument(name: str, argument: Any) -> None:
     }.get(name, (False, ""))
     if wrong[0]:
         raise ValueError(f"{name} expects {wrong[1]}")
+    if name in ("date", "timestamp") and argument is not None:
+        time_argument(argument)
+
+
+def time_argument(argument: Any) -> tuple[list[str] | None, str | None]:
+    """The formats and the zone in the argument of `date` or `timestamp`. Raises ValueError where one is neither.
+
+    A format is ``iso``, ``unix``, ``unix_ms`` or a pattern with ``%``; any other text is an IANA zone.
+    """
+    parts = argument if isinstance(argument, list) else [argument]
+    if not parts or not all(isinstance(part, str) for part in parts):
+        raise ValueError(f"formats or a zone were expected: {{date: '%d.%m.%Y'}}, not {argument!r}")
+    formats = [part for part in parts if part in ("iso", "unix", "unix_ms") or "%" in part]
+    zones = [parse_zone(part).key for part in parts if part not in formats]
+    if len(zones) > 1:
+        raise ValueError(f"one zone was expected, not {len(zones)}")
+    return formats or None, zones[0] if zones else None
 
 
 class MapField(Model):
