@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from json.encoder import encode_basestring_ascii
+from math import isfinite
 from typing import Any
 
 import orjson
@@ -139,6 +140,7 @@ def parse_number(text: str) -> Any:
 
 SLOW = json.JSONDecoder(parse_int=parse_integer, parse_float=parse_number, parse_constant=NonFinite)
 
+CONTAINERS = frozenset((dict, list, tuple))
 OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
@@ -175,7 +177,7 @@ def reason_of(error: Exception) -> str:
 
 def exact_number(value: Any) -> Any:
     """What orjson asks for objects it doesn't know."""
-    if isinstance(value, Decimal) and value.is_finite():
+    if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) <= MAX_EXPONENT:
         return orjson.Fragment(str(value))
     if isinstance(value, NonFinite | Decimal):
         raise DataError(f"{str(value)[:40]} is no number")
@@ -196,14 +198,14 @@ def with_exact_integers(value: Any) -> Any:
 
 
 def has_nan(value: Any) -> bool:
-    """orjson writes NaN as null without a word; asked only where the text holds a null, so it must be quick."""
-    if isinstance(value, float):
-        return value - value != 0.0
-    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
-        kind = type(inner)
-        if kind is str or inner is None:
-            continue
-        if (kind is float or kind is dict or kind is list or kind is tuple) and has_nan(inner):
+    """orjson writes NaN as null without a word; asked only where the text holds a null, so for most records."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else (value,)
+    for one in inner:
+        kind = type(one)
+        if kind is float:
+            if not isfinite(one):
+                return True
+        elif kind in CONTAINERS and has_nan(one):
             return True
     return False
 

@@ -221,7 +221,8 @@ def version_text(value: Any) -> str:
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise ValueError("a version's time names no zone")
-        return in_utc(value).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        moment = value if value.tzinfo is UTC else in_utc(value)
+        return moment.isoformat(timespec="microseconds")[:-6] + "Z"
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
