@@ -64,6 +64,7 @@ def parse_integer(value: Any) -> int:
 
 
 def parse_decimal(value: Any) -> Decimal:
+    """A number or the text of one, exact: floats as they are written."""
     if isinstance(value, int | Decimal) and not isinstance(value, bool):
         return bounded(Decimal(value))
     if isinstance(value, float):
