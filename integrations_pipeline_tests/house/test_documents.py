@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import typer
 from pydantic import BaseModel
+from typer.core import TyperGroup
 
+from integrations_pipeline.cli.app import app
 from integrations_pipeline.spec import limits
 from integrations_pipeline.spec.auth import Auth
 from integrations_pipeline.spec.connection import Connection, Kind
@@ -161,3 +164,37 @@ def test_each_key_of_the_grammar_is_documented() -> None:
     known = words_in_code(text_of("grammar.md"))
     missing = [f"{model}.{key}" for model, key in grammar_keys() if key not in known]
     assert not missing, f"not in docs/grammar.md: {missing}"
+
+
+def commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Every command that does something, with its whole name."""
+    if isinstance(command, TyperGroup):
+        for word, inner in command.commands.items():
+            yield from commands(inner, f"{name} {word}")
+    else:
+        yield name, command
+
+
+def test_each_command_and_option_is_documented() -> None:
+    sections = dict(re.findall(r"^## `(.+?)`$(.*?)(?=^## |\Z)", text_of("cli.md"), re.MULTILINE | re.DOTALL))
+    declared = dict(commands(typer.main.get_command(app), "integrations"))
+    assert set(sections) == set(declared)
+    missing = [
+        f"{name} {option}"
+        for name, command in declared.items()
+        for parameter in command.params
+        for option in [*parameter.opts, *parameter.secondary_opts]
+        if option.startswith("--") and option != "--help" and f"`{option}`" not in sections[name]
+    ]
+    assert not missing, f"not in docs/cli.md: {missing}"
+
+
+def test_no_option_is_documented_that_does_not_exist() -> None:
+    declared = {
+        option
+        for _, command in commands(typer.main.get_command(app), "integrations")
+        for parameter in command.params
+        for option in [*parameter.opts, *parameter.secondary_opts]
+    }
+    named = set(re.findall(r"^\| `(--[a-z-]+)`", text_of("cli.md"), re.MULTILINE))
+    assert named <= declared

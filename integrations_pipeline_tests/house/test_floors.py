@@ -47,7 +47,6 @@ OWNERS = {
     "dagster": {"orchestration", "definitions"},
     "apprise": {"orchestration"},
     "typer": {"cli"},
-    "click": {"cli"},
     "rich": {"cli"},
     "structlog": set(FLOORS),
 }
