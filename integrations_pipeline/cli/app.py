@@ -1,0 +1,184 @@
+"""The commands. Heavy imports happen inside them, so that `--help` and `check` answer at once."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from integrations_pipeline.cli import output
+from integrations_pipeline.spec.errors import ConfigError, IntegrationError
+
+app = typer.Typer(
+    name="integrations",
+    help="Connect outside systems without losing a row: one YAML file per connection.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+new_app = typer.Typer(no_args_is_help=True, help="Draft new files.")
+app.add_typer(new_app, name="new")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show stack traces.")]
+ConnectionArgument = Annotated[str, typer.Argument(help="A connection's name, or its file.", show_default=False)]
+
+
+@app.callback()
+def root(debug: DebugOption = False) -> None:
+    """Connect outside systems without losing a row: one YAML file per connection."""
+
+
+@app.command()
+def check(
+    connections: Annotated[list[str] | None, typer.Argument(help="Names or files; all unless given.")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Also ask each source whether the credentials work.")] = False,
+    schema: Annotated[str | None, typer.Option(help="Print the JSON Schema: connection, connector or kind.")] = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Read the YAML files and say all that is wrong in them, with file and line."""
+    from integrations_pipeline.cli.checking import run_check, show_schema
+
+    raise typer.Exit(show_schema(schema) if schema else run_check(connections or [], live=live, json=json))
+
+
+@app.command()
+def sync(
+    connection: ConnectionArgument,
+    streams: Annotated[list[str] | None, typer.Argument(help="Streams; all selected ones unless given.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Read everything again; outside `off_peak` deferred.")] = False,
+    now: Annotated[bool, typer.Option("--now", help="With --full: do not wait for `off_peak`.")] = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Pull a connection's streams, check them, and shape them into the team's own model."""
+    from integrations_pipeline.cli.syncing import run_sync
+
+    raise typer.Exit(run_sync(connection, streams or [], full=full, now=now, json=json))
+
+
+@app.command()
+def status(
+    connection: Annotated[str | None, typer.Argument(help="One connection; all unless given.")] = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show each stream: last success, rows held, quarantine, what is deferred and until when."""
+    from integrations_pipeline.cli.showing import run_status
+
+    raise typer.Exit(run_status(connection, json=json))
+
+
+@app.command()
+def connect(connection: ConnectionArgument, json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Test a connection's credentials and prepare its tables."""
+    from integrations_pipeline.cli.syncing import run_connect
+
+    raise typer.Exit(run_connect(connection, json=json))
+
+
+@app.command()
+def disconnect(
+    connection: ConnectionArgument,
+    keep_data: Annotated[
+        bool | None, typer.Option("--keep-data/--drop-data", help="Keep its rows, or drop its raw tables and state.")
+    ] = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Stop a connection; its data is kept or dropped as told."""
+    from integrations_pipeline.cli.syncing import run_disconnect
+
+    raise typer.Exit(run_disconnect(connection, keep_data=keep_data, json=json))
+
+
+@app.command()
+def simulate(
+    connections: Annotated[list[str], typer.Argument(help="Names or files of connections to imitate.")],
+    records: Annotated[int, typer.Option(min=10, max=1_000_000, help="Records per top-level stream.")] = 1_000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same records.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="On 127.0.0.1; 0 takes a free one.")] = 8765,
+    latency: Annotated[float, typer.Option(min=0, help="Milliseconds before each answer.")] = 0.0,
+    enforce_limits: Annotated[bool, typer.Option(help="Answer 429 beyond the declared limits.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Imitate outside systems over HTTP on this machine, from their YAML files."""
+    from integrations_pipeline.cli.simulating import run_simulate
+
+    raise typer.Exit(
+        run_simulate(
+            connections, records=records, seed=seed, port=port, latency_ms=latency, enforce_limits=enforce_limits
+        )
+    )
+
+
+@app.command("database-url")
+def database_url() -> None:
+    """Print the URL of the PostgreSQL in use (it holds the password)."""
+    from integrations_pipeline.cli.showing import run_database_url
+
+    raise typer.Exit(run_database_url())
+
+
+@new_app.command("connection")
+def new_connection(debug: DebugOption = False) -> None:
+    """Ask the few questions, fetch a sample, and draft a connection file with `fields` and `map`."""
+    from integrations_pipeline.cli.drafting import run_new_connection
+
+    raise typer.Exit(run_new_connection())
+
+
+def report(error: IntegrationError, arguments: list[str]) -> int:
+    """One clear error, in the form asked for; returns the exit code."""
+    if "--debug" in arguments:
+        traceback.print_exception(error)
+    if "--json" in arguments:
+        output.print_json({"errors": output.error_documents(error)})
+    else:
+        output.show_error(error)
+    return error.exit_code
+
+
+def usage_error(error: TyperException, arguments: list[str]) -> int:
+    """A wrong command line is a configuration error, in JSON too."""
+    return report(
+        ConfigError(error.format_message(), who="whoever typed the command", next="see `integrations --help`"),
+        arguments,
+    )
+
+
+def unexpected(error: Exception, arguments: list[str]) -> int:
+    """A defect of ours: said as such, with the trace on demand."""
+    found = IntegrationError(
+        f"unexpected {type(error).__name__}: {error}",
+        who="the makers of this program",
+        next="run it again with --debug and report what it prints",
+    )
+    if "--debug" in arguments:
+        traceback.print_exception(error)
+        arguments = [one for one in arguments if one != "--debug"]
+    return report(found, arguments)
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """The entry point. Ends the process with the contract's exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = app(arguments, standalone_mode=False)
+    except IntegrationError as error:
+        code = report(error, arguments)
+    except typer.Abort:
+        code = 130
+    except TyperException as error:
+        code = usage_error(error, arguments)
+    except KeyboardInterrupt:
+        output.errors.print("stopped; what was committed is kept, the next sync goes on from there")
+        code = 130
+    except Exception as error:  # noqa: BLE001 - the door: nothing may end in a bare trace
+        code = unexpected(error, arguments)
+    sys.exit(code or 0)

@@ -1,0 +1,107 @@
+"""`integrations check`: the files without a request, and with ``--live`` the credentials too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from integrations_pipeline.cli import output
+from integrations_pipeline.cli.opening import opened
+from integrations_pipeline.spec.connection import Connection
+from integrations_pipeline.spec.errors import ConfigError, IntegrationError
+from integrations_pipeline.spec.home import Home
+from integrations_pipeline.spec.loading import load_all, load_connection_and_kinds
+from integrations_pipeline.spec.ports import Priority
+from integrations_pipeline.spec.schema import json_schema
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found of one file: the connection, or what is wrong with it."""
+
+    name: str
+    connection: Connection | None = None
+    error: IntegrationError | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def run_check(names: list[str], *, live: bool, json: bool) -> int:
+    found = [check_one(name) for name in names] if names else check_all()
+    if live:
+        found = [check_live(one) if one.error is None else one for one in found]
+    if json:
+        output.print_json(document(found))
+    else:
+        show(found)
+    codes = {one.error.exit_code for one in found if one.error}
+    return next((code for code in (2, 1, 3) if code in codes), 0)
+
+
+def check_one(name: str) -> Checked:
+    try:
+        connection, _ = load_connection_and_kinds(name, Home.from_environment())
+    except ConfigError as error:
+        return Checked(name, error=error)
+    return checked(connection)
+
+
+def check_all() -> list[Checked]:
+    """Every file of the home; a broken one doesn't hide the others."""
+    loaded = load_all(Home.from_environment())
+    good = [checked(connection) for connection in loaded.connections.values()]
+    return good + [Checked(name, error=error) for name, error in loaded.broken.items()]
+
+
+def checked(connection: Connection) -> Checked:
+    """A good file, its missing secrets told as an error: it could not be synced."""
+    for name, source in connection.secrets.items():
+        try:
+            source.resolve(name)
+        except ConfigError as error:
+            return Checked(connection.name, connection, warnings=(f"{error.what}; {error.next}",))
+    return Checked(connection.name, connection)
+
+
+def check_live(one: Checked) -> Checked:
+    file = one.connection.file if one.connection else None
+    try:
+        with opened(str(file or one.name), Priority.USER) as at:
+            at.client.check()
+    except IntegrationError as error:
+        return Checked(one.name, one.connection, error.at(one.name))
+    return one
+
+
+def document(found: list[Checked]) -> dict[str, Any]:
+    """``{"connections": [{"connection", "ok", "streams", "warnings"}], "errors": […]}``."""
+    return {
+        "connections": [
+            {
+                "connection": one.name,
+                "ok": one.error is None,
+                "streams": list(one.connection.selected) if one.connection else [],
+                "warnings": list(one.warnings),
+            }
+            for one in found
+        ],
+        "errors": [entry for one in found if one.error for entry in output.error_documents(one.error)],
+    }
+
+
+def show(found: list[Checked]) -> None:
+    for one in found:
+        if one.error is not None:
+            output.show_error(one.error)
+            continue
+        streams = ", ".join(one.connection.selected) if one.connection else ""
+        output.console.print(f"{one.name}: ok ({streams})", markup=False)
+        for warning in one.warnings:
+            output.console.print(f"  warning: {warning}", style="yellow", markup=False)
+    if not found:
+        output.console.print("no connections yet: `integrations new connection` drafts the first one")
+
+
+def show_schema(which: str) -> int:
+    """Prints the JSON Schema for editors."""
+    output.print_json(json_schema(which))
+    return 0

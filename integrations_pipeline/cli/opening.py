@@ -1,0 +1,40 @@
+"""What most commands begin with: the home, a connection, its client and the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from integrations_pipeline.client import Client
+from integrations_pipeline.spec.connection import Connection, Kind
+from integrations_pipeline.spec.home import Home
+from integrations_pipeline.spec.loading import load_connection_and_kinds
+from integrations_pipeline.spec.ports import Priority
+from integrations_pipeline.spec.secrets import Secret
+from integrations_pipeline.store.store import Store, open_store
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A connection ready to be worked with."""
+
+    connection: Connection
+    kinds: Mapping[str, Kind]
+    client: Client
+    store: Store
+
+
+@contextmanager
+def opened(name: str, priority: Priority = Priority.POLL) -> Iterator[Opened]:
+    """Loads the files and secrets before anything is started, so that their errors come first (exit code 2)."""
+    home = Home.from_environment()
+    connection, kinds = load_connection_and_kinds(name, home)
+    secrets: dict[str, Secret] = {key: source.resolve(key) for key, source in connection.secrets.items()}
+    with open_store(home=home) as store:
+        limiter = store.limiter(connection)
+        client = Client(connection, limiter=limiter, priority=priority, secrets=secrets)
+        try:
+            yield Opened(connection, kinds, client, store)
+        finally:
+            client.close()

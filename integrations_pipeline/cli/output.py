@@ -1,0 +1,101 @@
+"""What people and programs see: one clear line per error, one JSON document, progress while it runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+
+from integrations_pipeline.spec.errors import ConfigError, IntegrationError
+
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(document: Any) -> None:
+    """The one document of ``--json`` on stdout."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def error_documents(error: IntegrationError) -> list[dict[str, Any]]:
+    """The entries of ``{"errors": […]}``: one per problem of a file, else the error itself."""
+    problems = error.problems if isinstance(error, ConfigError) else ()
+    if not problems:
+        return [{**error.as_dict(), "file": None, "line": None}]
+    return [
+        {**error.as_dict(), "message": p.message, "where": p.path, "file": p.file, "line": p.line} for p in problems
+    ]
+
+
+def show_error(error: IntegrationError) -> None:
+    """What, where, who must act, what next, on stderr."""
+    if isinstance(error, ConfigError) and error.problems:
+        for problem in error.problems:
+            errors.print(str(problem), style="red", markup=False)
+        errors.print(f"  {error.who}: {error.next}", markup=False)
+        return
+    where = f" [{error.where}]" if error.where else ""
+    errors.print(f"{error.error_class}: {error.what}{where}", style="red", markup=False)
+    errors.print(f"  {error.who}: {error.next}", markup=False)
+    if error.resume_at:
+        errors.print(f"  resumes at {local(error.resume_at)}", markup=False)
+
+
+def local(moment: datetime | None) -> str:
+    """A time as the terminal's owner reads it, with its zone."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z") if moment else "–"
+
+
+class TerminalProgress:
+    """Progress of a sync on stderr: records, pages, rate, time left where the total is known, time waited."""
+
+    def __init__(self) -> None:
+        self.bars = Bars(
+            SpinnerColumn(),
+            TextColumn("{task.fields[name]}"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[waited]}"),
+            console=errors,
+            transient=True,
+        )
+        self.tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> TerminalProgress:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def task(self, stream: str) -> Any:
+        if stream not in self.tasks:
+            self.tasks[stream] = self.bars.add_task("", total=None, name=stream, rate="", waited="")
+        return self.tasks[stream]
+
+    def phase(self, stream: str, text: str) -> None:
+        self.bars.update(self.task(stream), description=text)
+
+    def page(self, stream: str, *, records: int, pages: int, total: int | None, waited_seconds: float) -> None:
+        task = self.task(stream)
+        elapsed = self.bars.tasks[task].elapsed or 0.0
+        rate = f"{records / elapsed:,.0f}/s" if elapsed > 1 else ""
+        waited = f"waited {waited_seconds:.0f} s" if waited_seconds >= 1 else ""
+        self.bars.update(task, completed=records, total=total, rate=f"{pages} pages {rate}", waited=waited)

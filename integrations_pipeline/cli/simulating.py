@@ -1,0 +1,3 @@
+"""`integrations simulate`: the fake outside systems, until Ctrl-C."""
+
+from __future__ import annotations

@@ -1,0 +1,87 @@
+"""`integrations sync`, `connect` and `disconnect`."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import typer
+from rich.table import Table
+
+from integrations_pipeline.cli import output
+from integrations_pipeline.cli.opening import opened
+from integrations_pipeline.spec.errors import ConfigError
+from integrations_pipeline.spec.home import Home
+from integrations_pipeline.spec.loading import load_connection_and_kinds
+from integrations_pipeline.spec.ports import Priority
+from integrations_pipeline.store.store import open_store
+from integrations_pipeline.sync.connect import connect, disconnect
+from integrations_pipeline.sync.progress import Unwatched
+from integrations_pipeline.sync.result import StreamResult, SyncResult
+from integrations_pipeline.sync.run import sync
+
+COLUMNS = ("fetched", "created", "updated", "unchanged", "deleted", "skipped", "quarantined", "superseded")
+
+
+def run_sync(name: str, streams: list[str], *, full: bool, now: bool, json: bool) -> int:
+    priority = Priority.BACKFILL if full else Priority.POLL
+    with opened(name, priority) as at:
+        watched = nullcontext(Unwatched()) if json or not output.errors.is_terminal else output.TerminalProgress()
+        with watched as progress:
+            result = sync(
+                at.connection, at.client, at.store, at.kinds, streams=streams, full=full, now=now, progress=progress
+            )
+    if json:
+        output.print_json(result.as_dict())
+    else:
+        show_result(result)
+    return result.exit_code
+
+
+def show_result(result: SyncResult) -> None:
+    """A row per stream; then what went wrong, each with who must act."""
+    table = Table(title=f"sync of {result.connection}", title_justify="left")
+    for heading in ("stream", "status", *COLUMNS, "shaped", "pages", "seconds"):
+        table.add_column(heading, justify="left" if heading in ("stream", "status", "shaped") else "right")
+    for one in result.streams:
+        counts = [f"{getattr(one.counters, column):,}" for column in COLUMNS]
+        table.add_row(one.stream, one.status, *counts, shaped(one), f"{one.pages:,}", f"{one.duration_seconds:.1f}")
+    output.console.print(table)
+    for one in result.streams:
+        if one.counters.tombstoned:
+            output.console.print(f"{one.stream}: {one.counters.tombstoned:,} no longer at the source, marked deleted")
+        if one.error:
+            output.show_error(one.error)
+
+
+def shaped(one: StreamResult) -> str:
+    counts = [(label, getattr(one.shaped, label)) for label in ("created", "updated", "deleted", "quarantined")]
+    return ", ".join(f"{count:,} {label}" for label, count in counts if count) or "–"
+
+
+def run_connect(name: str, *, json: bool) -> int:
+    with opened(name, Priority.USER) as at:
+        connect(at.connection, at.client, at.store, at.kinds)
+        streams = list(at.connection.selected)
+    if json:
+        output.print_json({"connection": at.connection.name, "streams": streams, "connected": True})
+    else:
+        output.console.print(f"{at.connection.name} is connected: {', '.join(streams)}")
+        output.console.print(f"  next: integrations sync {name}")
+    return 0
+
+
+def run_disconnect(name: str, *, keep_data: bool | None, json: bool) -> int:
+    if keep_data is None:
+        if json or not output.errors.is_terminal:
+            raise ConfigError(f"what should become of the data of {name}?", next="say --keep-data or --drop-data")
+        keep_data = typer.confirm(f"Keep the data of {name}?", default=True)
+    home = Home.from_environment()
+    connection, _ = load_connection_and_kinds(name, home)
+    with open_store(home=home) as store:
+        disconnect(connection, store, keep_data=keep_data)
+    became = "kept" if keep_data else "dropped"
+    if json:
+        output.print_json({"connection": connection.name, "connected": False, "data": became})
+    else:
+        output.console.print(f"{connection.name} is disconnected, its data {became}")
+    return 0

@@ -1,0 +1,153 @@
+"""Reading a top-level list, or one window of it after the other, to its proven end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from integrations_pipeline.client import Page
+from integrations_pipeline.client.cursor import format_cursor
+from integrations_pipeline.spec.errors import ContractError, CursorExpired, IntegrationError
+from integrations_pipeline.spec.streams import Stream
+from integrations_pipeline.spec.watermarks import watermark_to_json
+from integrations_pipeline.store.state import StateChange
+from integrations_pipeline.sync.listing import Listing, final_watermark, next_window, plan, window_end
+from integrations_pipeline.sync.pull import Pull
+
+
+def pull_list(pull: Pull, *, full: bool) -> None:
+    """Reads the list from its bookmark to its end; then tombstones and watermark. What was committed stays."""
+    state = pull.lease.state()
+    listing = plan(pull.stream, state, full=full, now=pull.clock.now())
+    if listing.mode == "full":
+        pull.begin_refresh(state.refresh_id if state.bookmark else None)
+    pull.lease.start_run(listing.mode, pull.started_at)
+    if not listing.done:
+        fresh = state.bookmark is None and listing.mode == "incremental"
+        read_windows(pull, listing, state.probe if fresh else None)
+    pull.end_refresh(StateChange(bookmark=None, watermark=watermark_to_json(final_watermark(pull.stream, listing))))
+
+
+def read_windows(pull: Pull, listing: Listing, probe: dict[str, Any] | None) -> None:
+    """Reads one list; or one per window of the cursor's `step` up to the present, or of the source's `max_records`."""
+    while not listing.done:
+        read_list(pull, listing, probe)
+        probe = None
+
+
+def move_on(pull: Pull, listing: Listing, last: Page) -> None:
+    """A list has ended: to what the source's own window cut off, to the cursor's next step, or all is done."""
+    listing.position = None
+    if last.window_full:
+        if listing.high is None or listing.high == listing.since:
+            raise ContractError(
+                f"the source ended its list at max_records, where all records bear the cursor value {listing.since}",
+                next="ask the provider for a list without that limit, and name it under `full`",
+            )
+        listing.since = listing.high
+        return
+    begin = next_window(listing, pull.clock.now())
+    if begin is None:
+        listing.done = True
+    else:
+        listing.since, listing.window_end = begin, window_end(pull.stream, begin)
+
+
+def read_list(pull: Pull, listing: Listing, probe: dict[str, Any] | None) -> None:
+    """Reads one list to its end and commits its pages; an expired bookmark starts it again, once."""
+    try:
+        read_pages(pull, listing, probe)
+    except CursorExpired:
+        pull.committer.settle()
+        pull.drop()
+        if listing.position is None and listing.mode == "full":
+            raise
+        if listing.position is None:  # the watermark itself is too old: everything is read again
+            listing.mode, listing.since, listing.high = "full", None, None
+            pull.begin_refresh(None)
+            pull.lease.start_run("full", pull.started_at)
+        listing.position = None
+        read_pages(pull, listing, None)
+
+
+def read_pages(pull: Pull, listing: Listing, probe: dict[str, Any] | None) -> None:
+    from_start = listing.position is None
+    pages = pull.client.pages(
+        pull.stream_name,
+        full=listing.mode == "full",
+        position=listing.position,
+        since=sendable(pull.stream, listing.since),
+        until=sendable(pull.stream, listing.window_end),
+        probe=probe_for(probe, listing),
+    )
+    last: Page | None = None
+    number = 0
+    try:
+        for page in pages:
+            number += 1
+            last = page
+            note_page(pull.stream, listing, page)
+            if page.not_modified:
+                listing.done = True
+                return
+            pull.take(page)
+            if page.next is not None and pull.due:
+                commit_on_the_way(pull, listing, page)
+    except IntegrationError:
+        if pull.pages and last is not None and last.next is not None:
+            commit_on_the_way(pull, listing, last)  # what was read before the source failed is kept
+        raise
+    if last is not None:
+        commit_end(pull, listing, last, alone=from_start and number == 1)
+
+
+def sendable(stream: Stream, watermark: Any) -> Any:
+    """A typed watermark in the form the source is sent; an opaque one as it is."""
+    if watermark is None or stream.cursor is None or stream.cursor.read is not None:
+        return watermark
+    return format_cursor(stream, watermark)
+
+
+def probe_for(probe: dict[str, Any] | None, listing: Listing) -> dict[str, Any] | None:
+    """The stored validator, where it was given for the very same list."""
+    if not probe or probe.get("since") != watermark_to_json(listing.since):
+        return None
+    return probe["validator"]  # type: ignore[no-any-return]
+
+
+def note_page(stream: Stream, listing: Listing, page: Page) -> None:
+    """What a page tells of the list as a whole: when it was begun, and the source's own mark."""
+    if listing.started_at is None:
+        listing.started_at = page.read_at
+    if stream.cursor and stream.cursor.read is not None and page.cursor_value is not None:
+        listing.high = page.cursor_value
+
+
+def check_pages(pull: Pull, listing: Listing, parent_key: str | None = None) -> None:
+    """The waiting pages through the boundary, their highest cursor value noted (opaque marks come from the page)."""
+    high = pull.check(parent_key)
+    if pull.stream.cursor and pull.stream.cursor.read is None:
+        listing.saw(high)
+
+
+def commit_on_the_way(pull: Pull, listing: Listing, page: Page) -> None:
+    """A chunk in the middle of a list: the bookmark is the page after it."""
+    check_pages(pull, listing)
+    listing.position = page.next
+    change = StateChange(bookmark=listing.as_bookmark(), refresh_id=pull.refresh_id)
+    cursor = pull.stream.cursor
+    if cursor and cursor.order == "asc" and listing.mode == "incremental" and listing.high is not None:
+        change = replace(change, watermark=watermark_to_json(listing.high))
+    pull.submit(change)
+
+
+def commit_end(pull: Pull, listing: Listing, last: Page, *, alone: bool) -> None:
+    """The last chunk of a list. It is done unless the run goes on with another window; then that one is bookmarked.
+
+    A validator is kept only of a list of one page: a later page may change while the first one stays as it is.
+    """
+    check_pages(pull, listing)
+    validator = last.validator if alone and not last.window_full else None
+    probe = {"since": watermark_to_json(listing.since), "validator": validator} if validator else None
+    move_on(pull, listing, last)
+    pull.submit(StateChange(bookmark=listing.as_bookmark(), refresh_id=pull.refresh_id, probe=probe))

@@ -1,0 +1,204 @@
+"""Pull: from a source's pages to raw rows, quarantine, counters and bookmark, committed together chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from integrations_pipeline.boundary import Boundary, Landing, Split
+from integrations_pipeline.client import Client, Page
+from integrations_pipeline.spec.clock import Clock
+from integrations_pipeline.spec.connection import Connection
+from integrations_pipeline.spec.limits import CHUNK_RECORDS, CHUNK_SECONDS, STOP_ABOVE_ROWS
+from integrations_pipeline.spec.streams import Stream
+from integrations_pipeline.store.landing import Chunk, Counters
+from integrations_pipeline.store.lease import Lease
+from integrations_pipeline.store.state import StateChange
+from integrations_pipeline.sync.progress import Progress
+from integrations_pipeline.sync.result import StreamResult
+
+
+class Committer:
+    """Commits chunks one after the other in a thread of its own, so that the next chunk is read meanwhile.
+
+    At most one commit is under way; ``settle`` waits for it and raises what it raised.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._pending: Future[Counters] | None = None
+        self.counters = Counters()
+
+    def submit(self, commit: Callable[[], Counters]) -> None:
+        self.settle()
+        self._pending = self._thread.submit(commit)
+
+    def settle(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            self.counters = self.counters + pending.result()
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True)
+
+
+@dataclass
+class Gathered:
+    """Checked rows of the chunk being gathered, with the states that are committed beside them."""
+
+    good: dict[str, Landing] = field(default_factory=dict)
+    rejected: list[Any] = field(default_factory=list)
+    skipped: list[tuple[str | None, str]] = field(default_factory=list)
+    superseded: list[tuple[str, str]] = field(default_factory=list)
+    states: list[StateChange] = field(default_factory=list)
+    parent_keys: dict[str, str] = field(default_factory=dict)
+    replaced_parents: list[str] = field(default_factory=list)
+    records: int = 0
+    pages: int = 0
+    read_at: datetime | None = None
+
+    def add(self, row: Landing, parent_key: str | None) -> None:
+        """One row per key: met again under another parent, the later one stands unless it is older."""
+        known = self.good.get(row.external_id)
+        if known is not None and known.version > row.version:
+            self.superseded.append((row.external_id, row.version))
+            return
+        if known is not None:
+            self.superseded.append((known.external_id, known.version))
+        self.good[row.external_id] = row
+        if parent_key is not None:
+            self.parent_keys[row.external_id] = parent_key
+
+
+@dataclass
+class Pull:
+    """One run of one stream: what it reads from, where it lands, and what it counted."""
+
+    connection: Connection
+    stream_name: str
+    client: Client
+    lease: Lease
+    clock: Clock
+    progress: Progress
+    result: StreamResult
+    started_at: datetime
+
+    def __post_init__(self) -> None:
+        self.stream: Stream = self.connection.streams[self.stream_name]
+        cursor = self.stream.cursor
+        self.desc = cursor is not None and cursor.order == "desc"
+        self.boundary = Boundary(self.connection.name, self.stream_name, self.stream, desc=self.desc)
+        self.committer = Committer()
+        self.gathered = Gathered()
+        self.pages: list[Page] = []
+        self.opened_at = self.clock.monotonic_seconds()
+        self.refresh_id: UUID | None = None
+        self.records = 0
+        self._requests, self._waited = self.client.meter.requests, self.client.meter.waited_seconds
+
+    @property
+    def snapshots(self) -> bool:
+        """Whether a full refresh of this stream notes keys and sets tombstones."""
+        return self.stream.deletes is not None and self.stream.deletes.snapshot is not None
+
+    @property
+    def due(self) -> bool:
+        """Whether what was read is large or old enough to be committed."""
+        records = self.gathered.records + sum(len(page.rows) for page in self.pages)
+        return records >= CHUNK_RECORDS or self.clock.monotonic_seconds() - self.opened_at >= CHUNK_SECONDS
+
+    def take(self, page: Page) -> None:
+        """Adds a page to those that wait for the boundary."""
+        self.pages.append(page)
+        self.records += len(page.rows)
+        self.result.pages += 1
+        self.progress.page(
+            self.stream_name,
+            records=self.records,
+            pages=self.result.pages,
+            total=page.total,
+            waited_seconds=self.client.meter.waited_seconds - self._waited + self.result.waited_seconds,
+        )
+
+    def check(self, parent_key: str | None = None) -> Any:
+        """Puts the waiting pages through the boundary. Returns the highest cursor value among their rows."""
+        pages, self.pages = self.pages, []
+        if not pages:
+            return None
+        rows = pages[0].rows if len(pages) == 1 else [row for page in pages for row in page.rows]
+        split = self.check_rows(rows, pages[-1].read_at, parent_key)
+        if len(pages) > 1 and len(split.rejected) >= STOP_ABOVE_ROWS / 2:
+            for page in pages:  # a page broken as a whole stops the stream even beside many good ones
+                self.boundary.split(page.rows, page.read_at)
+        self.gathered.pages += len(pages)
+        return split.watermark
+
+    def check_rows(self, rows: list[Any], read_at: datetime, parent_key: str | None = None) -> Split:
+        """Puts rows through the boundary and adds them to the chunk being gathered."""
+        split = self.boundary.split(rows, read_at)
+        gathered = self.gathered
+        for row in split.good:
+            gathered.add(row, parent_key)
+        gathered.rejected += split.rejected
+        gathered.skipped += split.skipped
+        gathered.superseded += split.superseded
+        gathered.records += len(rows)
+        gathered.read_at = read_at
+        return split
+
+    def submit(self, *states: StateChange) -> None:
+        """Commits what was gathered, these states beside it, in the committer's thread."""
+        gathered, self.gathered = self.gathered, Gathered()
+        self.opened_at = self.clock.monotonic_seconds()
+        requests, waited = self.spent()
+        chunk = Chunk(
+            good=list(gathered.good.values()),
+            rejected=gathered.rejected,
+            skipped=gathered.skipped,
+            superseded=gathered.superseded,
+            fetched=gathered.records,
+            pages=gathered.pages,
+            requests=requests,
+            waited_seconds=waited,
+            read_at=gathered.read_at or self.clock.now(),
+            run_started_at=self.started_at,
+            states=(*gathered.states, *states),
+            refresh_id=self.refresh_id,
+            desc=self.desc,
+            parent_keys=gathered.parent_keys,
+            replaced_parents=gathered.replaced_parents,
+        )
+        self.committer.submit(lambda: self.lease.commit_chunk(chunk))
+
+    def spent(self) -> tuple[int, float]:
+        """Requests and seconds waited since last asked; also counted in the result."""
+        meter = self.client.meter
+        requests, waited = meter.requests - self._requests, meter.waited_seconds - self._waited
+        self._requests, self._waited = meter.requests, meter.waited_seconds
+        self.result.requests += requests
+        self.result.waited_seconds += waited
+        return requests, waited
+
+    def drop(self) -> None:
+        """Forgets what was read and not submitted; it is read again from the bookmark."""
+        self.pages, self.gathered = [], Gathered()
+
+    def begin_refresh(self, under_way: UUID | None) -> None:
+        """Names the full refresh, or goes on with the one under way, where it will set tombstones."""
+        if self.snapshots:
+            self.refresh_id = under_way or uuid4()
+
+    def end_refresh(self, change: StateChange) -> None:
+        """Everything was read: sets tombstones where this was a full refresh that does, and moves the state."""
+        self.committer.settle()
+        deletes = self.stream.deletes
+        if self.refresh_id is None or deletes is None:
+            self.lease.apply_state(change)
+            return
+        self.progress.phase(self.stream_name, "comparing with what is held")
+        gone = self.lease.complete_refresh(self.refresh_id, deletes.at_most, replace(change, refresh_id=None))
+        self.committer.counters = replace(self.committer.counters, tombstoned=gone)

@@ -1,0 +1,80 @@
+"""What a sync did, as values and as the JSON document that scripts rely on (README, *The contract*)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from integrations_pipeline.spec.errors import Deferred, IntegrationError
+from integrations_pipeline.store.landing import Counters
+from integrations_pipeline.store.shaping import ShapeCounters
+
+SUCCEEDED, DEFERRED, FAILED = "succeeded", "deferred", "failed"
+EXIT_CODES = {SUCCEEDED: 0, DEFERRED: 3, FAILED: 1}
+WORST_FIRST = (FAILED, DEFERRED, SUCCEEDED)
+
+
+def iso(moment: datetime | None) -> str | None:
+    """ISO 8601 in UTC, to the millisecond, ending in Z."""
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass
+class StreamResult:
+    """One stream's part of a sync. ``counters`` balance; ``error`` is None only where the stream succeeded."""
+
+    stream: str
+    status: str = SUCCEEDED
+    error: IntegrationError | None = None
+    counters: Counters = field(default_factory=Counters)
+    shaped: ShapeCounters = field(default_factory=ShapeCounters)
+    pages: int = 0
+    requests: int = 0
+    waited_seconds: float = 0.0
+    duration_seconds: float = 0.0
+    resume_at: datetime | None = None
+
+    def end_with(self, error: IntegrationError) -> None:
+        """Takes the error's outcome: deferred errors come back by themselves, all others fail the stream."""
+        self.status = DEFERRED if isinstance(error, Deferred) else FAILED
+        self.error = error
+        self.resume_at = error.resume_at
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stream's entry in the JSON document."""
+        return {
+            "stream": self.stream,
+            "status": self.status,
+            "error": self.error.as_dict() if self.error else None,
+            **self.counters.as_dict(),
+            "pages": self.pages,
+            "requests": self.requests,
+            "waited_seconds": round(self.waited_seconds, 3),
+            "duration_seconds": round(self.duration_seconds, 3),
+            "resume_at": iso(self.resume_at),
+            "shaped": self.shaped.as_dict(),
+        }
+
+
+@dataclass
+class SyncResult:
+    """All streams of one sync of a connection."""
+
+    connection: str
+    streams: list[StreamResult] = field(default_factory=list)
+
+    @property
+    def status(self) -> str:
+        """The worst of the streams': failed beats deferred beats succeeded."""
+        found = {one.status for one in self.streams}
+        return next((status for status in WORST_FIRST if status in found), SUCCEEDED)
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.status]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"connection": self.connection, "streams": [one.as_dict() for one in self.streams]}

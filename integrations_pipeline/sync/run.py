@@ -1,0 +1,165 @@
+"""The verb `sync`: pull and shape each stream of a connection, and say what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from difflib import get_close_matches
+from uuid import UUID, uuid4
+
+from integrations_pipeline.client import Client
+from integrations_pipeline.spec.clock import Clock, SystemClock
+from integrations_pipeline.spec.connection import Connection, Kind
+from integrations_pipeline.spec.errors import ConfigError, IntegrationError, LeaseHeld, OffPeak
+from integrations_pipeline.store.lease import Lease, take_lease
+from integrations_pipeline.store.store import Store
+from integrations_pipeline.sync.children import pull_children
+from integrations_pipeline.sync.lists import pull_list
+from integrations_pipeline.sync.progress import Progress, Unwatched
+from integrations_pipeline.sync.pull import Pull
+from integrations_pipeline.sync.result import StreamResult, SyncResult
+from integrations_pipeline.sync.shape import shape
+
+RESUME_AFTER = timedelta(minutes=5)
+"""When a deferred stream is tried again where the source named no time."""
+
+
+def sync(
+    connection: Connection,
+    client: Client,
+    store: Store,
+    kinds: Mapping[str, Kind],
+    *,
+    streams: Iterable[str] = (),
+    full: bool = False,
+    now: bool = False,
+    run_id: UUID | None = None,
+    clock: Clock | None = None,
+    progress: Progress | None = None,
+) -> SyncResult:
+    """Pulls and shapes the named streams (all selected ones unless named), parents first.
+
+    ``full`` reads everything again, only within `off_peak` unless ``now``. One stream's failure leaves the others
+    alone. Raises ConfigError for an unknown stream and DestinationError where our own database is away.
+    """
+    clock = clock or SystemClock()
+    chosen = choose(connection, list(streams))
+    store.prepare(connection, kinds)
+    result = SyncResult(connection.name)
+    for name in chosen:
+        job = StreamJob(connection, name, client, store, kinds, run_id or uuid4(), clock, progress or Unwatched())
+        result.streams.append(job.run(full=full, now=now))
+    return result
+
+
+def choose(connection: Connection, names: list[str]) -> list[str]:
+    """The streams to sync, parents before children. Raises ConfigError for a name that isn't one of them."""
+    known = list(connection.selected)
+    for name in names:
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise ConfigError(
+                f"connection {connection.name} has no stream {name}{hint}", next=f"choose of: {', '.join(known)}"
+            )
+    return [name for name in known if not names or name in names]
+
+
+class StreamJob:
+    """One stream's sync: lease, pull, shape, and the run's entry in the log."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        name: str,
+        client: Client,
+        store: Store,
+        kinds: Mapping[str, Kind],
+        run_id: UUID,
+        clock: Clock,
+        progress: Progress,
+    ) -> None:
+        self.connection, self.name, self.client, self.store = connection, name, client, store
+        self.kinds, self.run_id, self.clock, self.progress = kinds, run_id, clock, progress
+        self.result = StreamResult(name)
+        self.where = f"{connection.name}/{name}"
+
+    def run(self, *, full: bool, now: bool) -> StreamResult:
+        """Never raises for what the source does; the result says it."""
+        began = self.clock.monotonic_seconds()
+        try:
+            if full and not now:
+                self.check_off_peak()
+            with take_lease(self.store.connect, self.connection.name, self.name, self.run_id) as lease:
+                self.work(lease, full=full)
+        except IntegrationError as error:
+            self.end_with(error)
+        self.result.duration_seconds = self.clock.monotonic_seconds() - began
+        return self.result
+
+    def end_with(self, error: IntegrationError) -> None:
+        error.at(self.where)
+        self.result.end_with(error)
+        if self.result.status == "deferred" and self.result.resume_at is None:
+            self.result.resume_at = error.resume_at = self.clock.now() + RESUME_AFTER
+
+    def check_off_peak(self) -> None:
+        hours, moment = self.connection.off_peak, self.clock.now()
+        if hours is not None and not hours.holds(moment):
+            raise OffPeak(
+                f"a full refresh of {self.where} belongs into its off-peak hours",
+                next="it is due then; `--now` does it at once",
+                resume_at=hours.next_start(moment),
+            )
+
+    def work(self, lease: Lease, *, full: bool) -> None:
+        """Pull, then shape what landed: also after a pull that ended early, since each committed row is whole."""
+        pull = Pull(
+            self.connection,
+            self.name,
+            self.client,
+            lease,
+            self.clock,
+            self.progress,
+            self.result,
+            self.clock.now(),
+        )
+        try:
+            self.pull(pull, full=full)
+        except IntegrationError as error:
+            self.end_with(error)
+        finally:
+            pull.committer.close()
+        if not isinstance(self.result.error, LeaseHeld):
+            self.shape(lease)
+        lease.finish_run(
+            self.result.status,
+            error=self.result.error.as_dict() if self.result.error else None,
+            resume_at=self.result.resume_at,
+            requests=pull.spent()[0],
+            waited_seconds=0.0,
+            shaped=self.result.shaped.as_dict(),
+        )
+
+    def pull(self, pull: Pull, *, full: bool) -> None:
+        """Reads the stream; whatever was committed before an error is counted."""
+        self.progress.phase(self.name, "reading")
+        try:
+            if pull.stream.parent_stream:
+                pull_children(pull, full=full)
+            else:
+                pull_list(pull, full=full)
+            pull.committer.settle()
+        finally:
+            pull.committer.close()
+            self.result.counters = pull.committer.counters
+
+    def shape(self, lease: Lease) -> None:
+        stream = self.connection.streams[self.name]
+        if stream.map is None:
+            return
+        self.progress.phase(self.name, "shaping")
+        try:
+            self.result.shaped = shape(lease, stream, self.kinds[stream.map.to])
+        except IntegrationError as error:
+            self.end_with(error)
