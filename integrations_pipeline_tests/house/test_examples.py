@@ -34,7 +34,9 @@ def outcome(written: str, given: str) -> str:
     stream = Stream.model_validate(
         {"request": "GET /x", "records": ".", "primary_key": "id", "map": {"to": "kind", "fields": {"value": field}}}
     )
-    kind = Kind.model_validate({"kind": "kind", "fields": {"value": {"type": "json"}}})
+    name = re.search(r"\w+", written)
+    column = name[0] if name and name[0] in ("date", "timestamp") else "json"
+    kind = Kind.model_validate({"kind": "kind", "fields": {"value": {"type": column}}})
     mapped = Mapping(stream, kind).apply({"value": json.loads(given), "currency": "EUR"})
     if mapped.problems:
         return f"refused: {mapped.problems[0]['message']}"
