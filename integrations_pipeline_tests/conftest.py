@@ -59,7 +59,7 @@ def database_url(server: EmbeddedServer, template: str) -> Iterator[str]:
     """A fresh, migrated database; dropped afterwards with whoever is still connected."""
     name = f"test_{secrets.token_hex(6)}"
     with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY WAL_LOG")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         try:
             yield server.url(name)
         finally:

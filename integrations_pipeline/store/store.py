@@ -1,0 +1,153 @@
+"""The door to the database: connections, and what the rooms above ask of it."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import psycopg
+
+from integrations_pipeline.spec.errors import ConfigError, DestinationError
+from integrations_pipeline.spec.home import Home
+from integrations_pipeline.store.failures import LOST, destination_errors, one_line
+from integrations_pipeline.store.migration import migrate
+from integrations_pipeline.store.server import EmbeddedServer
+
+URL_VARIABLE = "INTEGRATIONS_DATABASE_URL"
+OLDEST_SERVER = 14
+IDLE_CONNECTIONS = 4
+"""Kept open for the next use; more are made on demand and closed after it."""
+
+CONNECTION_SETTINGS: dict[str, Any] = {
+    "application_name": "integrations",
+    "connect_timeout": 10,
+    "keepalives_idle": 30,  # a vanished host is noticed within a minute
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "options": "-c timezone=UTC -c lock_timeout=60s -c statement_timeout=15min"
+    " -c idle_in_transaction_session_timeout=5min",  # a stopped process must not keep its row locks
+}
+
+
+class Store:
+    """One process's use of one database. A context manager; ``close`` also leaves the embedded server."""
+
+    def __init__(self, url: str, server: EmbeddedServer | None = None):
+        self.url = url
+        self._server = server
+        self._idle: list[psycopg.Connection[Any]] = []
+        self._guard = threading.Lock()
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """A connection of the caller's own, in autocommit. Raises DestinationError."""
+        try:
+            return psycopg.connect(self.url, autocommit=True, **CONNECTION_SETTINGS)
+        except psycopg.OperationalError as error:
+            raise DestinationError(f"the database can't be reached: {one_line(error)}", next=LOST) from None
+
+    @contextmanager
+    def borrow(self) -> Iterator[psycopg.Connection[Any]]:
+        """A connection in autocommit from the pool; ``with connection.transaction()`` for more than one statement.
+
+        Raises DestinationError where the database is lost or refuses to write.
+        """
+        connection = self._take() or self.connect()
+        try:
+            with destination_errors():
+                yield connection
+        finally:
+            self._give_back(connection)
+
+    def _take(self) -> psycopg.Connection[Any] | None:
+        while True:
+            with self._guard:
+                if not self._idle:
+                    return None
+                connection = self._idle.pop()
+            if _usable(connection):
+                return connection
+            connection.close()
+
+    def _give_back(self, connection: psycopg.Connection[Any]) -> None:
+        with self._guard:
+            if _usable(connection) and len(self._idle) < IDLE_CONNECTIONS:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def close(self) -> None:
+        with self._guard:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+        if self._server is not None:
+            self._server.release()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_store(url: str | None = None, home: Home | None = None) -> Store:
+    """Opens and migrates the database: the one given, else INTEGRATIONS_DATABASE_URL's, else the embedded one.
+
+    Raises ConfigError (wrong URL, password, version or encoding) or DestinationError (can't be reached).
+    """
+    url = url or os.environ.get(URL_VARIABLE)
+    if url:
+        check_server(url)
+        migrate(url)
+        return Store(url)
+    server = EmbeddedServer((home or Home.from_environment()).state)
+    url = server.acquire()
+    try:
+        migrate(url)
+    except BaseException:
+        server.release()
+        raise
+    return Store(url, server)
+
+
+def check_server(url: str) -> None:
+    """Raises ConfigError or DestinationError unless it is a reachable PostgreSQL we can work with."""
+    try:
+        connection = psycopg.connect(url, **CONNECTION_SETTINGS)
+    except psycopg.ProgrammingError:  # its text may quote a part of the password
+        raise _wrong_url("a URL like postgresql://USER:PASSWORD@HOST:5432/DATABASE was expected") from None
+    except psycopg.OperationalError as error:
+        if "authentication failed" in str(error) or "does not exist" in str(error):
+            raise _wrong_url(one_line(error)) from None
+        raise DestinationError(f"the database can't be reached: {one_line(error)}", next=LOST) from None
+    with connection:
+        version, encoding = (
+            connection.info.server_version // 10_000,
+            connection.info.parameter_status("server_encoding"),
+        )
+    if version < OLDEST_SERVER:
+        raise _wrong_url(f"PostgreSQL {OLDEST_SERVER} or newer was expected, it is {version}")
+    if encoding != "UTF8":
+        raise _wrong_url(f"a database in UTF8 was expected, it is in {encoding}")
+
+
+def _wrong_url(what: str) -> ConfigError:
+    return ConfigError(
+        f"{URL_VARIABLE}: {what}", who="whoever runs the database", next=f"correct {URL_VARIABLE}, then try again"
+    )
+
+
+def _usable(connection: psycopg.Connection[Any]) -> bool:
+    """Idle and not closed by the server: what an idle connection could read now is only a farewell."""
+    if connection.closed or connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+        return False
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    return not waiting.poll(0)
