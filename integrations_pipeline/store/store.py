@@ -5,18 +5,24 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
 import psycopg
 
+from integrations_pipeline.spec.clock import Clock
+from integrations_pipeline.spec.connection import Connection, Kind
 from integrations_pipeline.spec.errors import ConfigError, DestinationError
 from integrations_pipeline.spec.home import Home
+from integrations_pipeline.store.disconnecting import activate, drop
 from integrations_pipeline.store.failures import LOST, destination_errors, one_line
+from integrations_pipeline.store.limiter import SharedLimiter
 from integrations_pipeline.store.migration import migrate
+from integrations_pipeline.store.preparing import prepare
 from integrations_pipeline.store.server import EmbeddedServer
+from integrations_pipeline.store.status import StreamStatus, read_status
 
 URL_VARIABLE = "INTEGRATIONS_DATABASE_URL"
 OLDEST_SERVER = 14
@@ -79,6 +85,30 @@ class Store:
                 self._idle.append(connection)
                 return
         connection.close()
+
+    def prepare(self, connection: Connection, kinds: Mapping[str, Kind]) -> None:
+        """Makes or widens the connection's tables. Raises ConfigError where a field's type changed."""
+        with self.borrow() as session:
+            prepare(session, connection, kinds)
+
+    def limiter(self, connection: str, clock: Clock | None = None) -> SharedLimiter:
+        """The connection's rate limiter, shared by all processes that use this database."""
+        return SharedLimiter(self.connect, connection, clock)
+
+    def status(self, connections: Iterable[Connection]) -> list[StreamStatus]:
+        """How each selected stream stands."""
+        with self.borrow() as session:
+            return read_status(session, connections)
+
+    def activate(self, connection: str) -> None:
+        """Lets a stopped connection sync again."""
+        with self.borrow() as session:
+            activate(session, connection)
+
+    def drop(self, connection: str, *, keep_data: bool) -> None:
+        """Stops the connection; without ``keep_data`` removes what it brought."""
+        with self.borrow() as session:
+            drop(session, connection, keep_data=keep_data)
 
     def close(self) -> None:
         with self._guard:

@@ -1,0 +1,81 @@
+"""How each stream stands, for `integrations status`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import class_row
+
+from integrations_pipeline.spec.connection import Connection
+
+# One row per stream asked for, in the order given; a stream that never ran has nulls.
+STATUS = """
+SELECT w.connection, w.stream, coalesce(s.active, true) AS active,
+    s.last_success, extract(epoch FROM now() - s.last_success)::float8 AS lag_seconds, s.last_full_refresh,
+    s.watermark, coalesce(s.bookmark IS NOT NULL, false) AS under_way, s.resume_at,
+    coalesce(s.error_count, 0) AS error_count, s.last_error,
+    coalesce((SELECT count(*) FROM integrations.quarantine q
+        WHERE q.connection = w.connection AND q.stream = w.stream AND q.status = 'open'), 0) AS quarantine_open,
+    coalesce(h.held, 0) AS rows_held, coalesce(h.deleted, 0) AS rows_deleted,
+    to_jsonb(r) - 'connection' - 'stream' AS last_run
+FROM unnest(%(connections)s::text[], %(streams)s::text[]) WITH ORDINALITY AS w (connection, stream, place)
+LEFT JOIN integrations.stream_state s
+    ON s.connection = w.connection AND s.stream = w.stream AND s.parent_key = ''
+LEFT JOIN LATERAL (
+    SELECT * FROM integrations.run_log l WHERE l.connection = w.connection AND l.stream = w.stream
+    ORDER BY l.started_at DESC LIMIT 1) r ON true
+LEFT JOIN ({held}) h ON h.connection = w.connection AND h.stream = w.stream
+ORDER BY w.place
+"""
+HELD = """
+SELECT {connection}::text AS connection, {stream}::text AS stream,
+    count(*) FILTER (WHERE deleted_at IS NULL) AS held, count(deleted_at) AS deleted FROM {table}
+"""
+NONE_HELD = "SELECT NULL::text AS connection, NULL::text AS stream, 0::bigint AS held, 0::bigint AS deleted"
+
+RAW_TABLES = """
+SELECT split_part(c.relname, '__', 1), split_part(c.relname, '__', 2), c.relname
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'raw' AND c.relkind = 'r' AND split_part(c.relname, '__', 1) = ANY (%s)
+"""
+
+
+@dataclass(frozen=True)
+class StreamStatus:
+    """One stream. ``last_run`` holds the columns of its run_log row, times as ISO text; None before the first run."""
+
+    connection: str
+    stream: str
+    active: bool
+    last_success: datetime | None
+    lag_seconds: float | None
+    last_full_refresh: datetime | None
+    watermark: Any
+    under_way: bool
+    resume_at: datetime | None
+    error_count: int
+    last_error: dict[str, Any] | None
+    quarantine_open: int
+    rows_held: int
+    rows_deleted: int
+    last_run: dict[str, Any] | None
+
+
+def read_status(session: psycopg.Connection[Any], connections: Iterable[Connection]) -> list[StreamStatus]:
+    """The selected streams of the connections, parents before children. ``rows_held`` is an exact count."""
+    wanted = [(connection.name, stream) for connection in connections for stream in connection.selected]
+    tables = session.execute(RAW_TABLES, [sorted({name for name, _ in wanted})]).fetchall()
+    counts = [
+        sql.SQL(HELD).format(connection=connection, stream=stream, table=sql.Identifier("raw", table))
+        for connection, stream, table in tables
+        if (connection, stream) in wanted
+    ]
+    held = sql.SQL(" UNION ALL ").join(counts) if counts else sql.SQL(NONE_HELD)
+    cursor = session.cursor(row_factory=class_row(StreamStatus))
+    values = {"connections": [name for name, _ in wanted], "streams": [stream for _, stream in wanted]}
+    return cursor.execute(sql.SQL(STATUS).format(held=held), values).fetchall()
