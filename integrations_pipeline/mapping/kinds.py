@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
-from integrations_pipeline.mapping.transforms import EMAIL, Step, as_text
+from integrations_pipeline.mapping.transforms import Step, as_text
 from integrations_pipeline.spec.codes import COUNTRIES, CURRENCIES
 from integrations_pipeline.spec.conditions import matches
 from integrations_pipeline.spec.fields import Field
+from integrations_pipeline.spec.formats import is_email, is_url, is_uuid
 from integrations_pipeline.spec.values import kind_of, parser
 
 BIGINT = range(-(2**63), 2**63)
 """What PostgreSQL's bigint holds."""
-
-UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 def converter(field: Field) -> Step:
@@ -76,21 +73,14 @@ def to_date(field: Field) -> Step:
     return step
 
 
-def is_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", text)
-    except ValueError:
-        return False
-
-
-FORMATS: dict[str, Callable[[str], Any]] = {
-    "email": EMAIL.fullmatch,
+FORMATS: dict[str, Callable[[str], bool]] = {
+    "email": is_email,
     "url": is_url,
-    "uuid": UUID.fullmatch,
+    "uuid": is_uuid,
     "currency": CURRENCIES.__contains__,
     "country": COUNTRIES.__contains__,
 }
+"""In our own tables a code has one spelling, in upper case; at the boundary a source may write either."""
 
 
 def rules(field: Field) -> list[tuple[str, Step]]:

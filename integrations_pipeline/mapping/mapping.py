@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 from integrations_pipeline.mapping.kinds import converter, rules
 from integrations_pipeline.mapping.transforms import TRANSFORMS, Step, as_text, is_blank
 from integrations_pipeline.spec.connection import Kind
-from integrations_pipeline.spec.decoding import encode, encode_ascii
+from integrations_pipeline.spec.decoding import encode
 from integrations_pipeline.spec.errors import ConfigError, DataError
 from integrations_pipeline.spec.fields import Field
-from integrations_pipeline.spec.limits import SAMPLE_CHARACTERS
 from integrations_pipeline.spec.mapping import Map, MapField
 from integrations_pipeline.spec.paths import MISSING, Getter, Path, getter, parse_path
+from integrations_pipeline.spec.reasons import Reason, reason
 from integrations_pipeline.spec.streams import Stream
 from integrations_pipeline.spec.values import kind_of, parser
 
@@ -35,7 +35,7 @@ class Mapped(NamedTuple):
 
     values: dict[str, Any]
     references: dict[str, str]
-    problems: list[dict[str, Any]]
+    problems: list[Reason]
 
 
 class StepStory(NamedTuple):
@@ -55,7 +55,7 @@ class FieldStory:
     steps: list[StepStory] = dataclasses.field(default_factory=list)
     value: Any = None
     reference: str | None = None
-    problem: dict[str, Any] | None = None
+    problem: Reason | None = None
 
 
 class NamedStep(NamedTuple):
@@ -108,7 +108,7 @@ class Mapping:
         """The canonical record of a raw one. Total: whatever the payload holds, what can't be done is a problem."""
         values: dict[str, Any] = {}
         references: dict[str, str] = {}
-        problems: list[dict[str, Any]] = []
+        problems: list[Reason] = []
         for chain in self._chains:
             rule = chain.rule
             value = None
@@ -162,12 +162,11 @@ def explain_field(chain: Chain, payload: Any) -> FieldStory:
     return story
 
 
-def problem(chain: Chain, rule: str, error: Exception, payload: Any) -> dict[str, Any]:
-    """A reason for quarantine: which rule refused which field, why, and the raw value as short JSON text."""
+def problem(chain: Chain, rule: str, error: Exception, payload: Any) -> Reason:
+    """A reason for quarantine: which rule refused which field, why, and what the source had there."""
     raw = [raw_value(source, payload) for source in chain.sources]
     message = str(error) if isinstance(error, ValueError) else "a number or time past what its type can hold"
-    sample = encode_ascii(raw[0] if len(raw) == 1 else raw)[:SAMPLE_CHARACTERS]
-    return {"rule": rule, "field": chain.name, "message": message, "sample": sample}
+    return reason(rule, chain.name, message, raw[0] if len(raw) == 1 else raw)
 
 
 def raw_value(source: Source, payload: Any) -> Any:

@@ -21,16 +21,13 @@ from integrations_pipeline.mapping.markup import without_tags
 from integrations_pipeline.spec.codes import CURRENCIES, country_code
 from integrations_pipeline.spec.conditions import matches
 from integrations_pipeline.spec.fields import Field
+from integrations_pipeline.spec.formats import is_email
 from integrations_pipeline.spec.mapping import NOT_INVERTIBLE, time_argument
 from integrations_pipeline.spec.paths import MISSING, getter, parse_path
 from integrations_pipeline.spec.values import kind_of, parse_decimal, parse_integer, parser
 
 Step = Callable[[Any, Any], Any]
 """One step of a field: (value, record) → value. Raises ValueError, or ArithmeticError past a type's bounds."""
-
-EMAIL = re.compile(r"[^\s@<>()\[\],;:\"]+@(?:[^\s@.<>,;]+\.)+[^\s@.<>,;]+")
-EMAIL_CHARACTERS = 254
-"""RFC 5321: a longer address can't be delivered to."""
 
 PHONE_DIGITS = range(5, 16)
 """E.164 allows 15; fewer than 5 are an extension or a placeholder."""
@@ -88,7 +85,7 @@ def email(text: str) -> str | None:
     address = text.strip().lower().removeprefix("mailto:")
     if not address:
         return None
-    if len(address) > EMAIL_CHARACTERS or not EMAIL.fullmatch(address):
+    if not is_email(address):
         raise ValueError("not an e-mail address")
     return address
 

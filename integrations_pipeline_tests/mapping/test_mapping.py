@@ -206,9 +206,7 @@ def test_a_required_reference_needs_its_id_not_its_record() -> None:
 def test_a_problem_says_what_where_and_why_and_the_others_go_on() -> None:
     mapped = mapping({"s": {"from": "mail", "apply": ["email"]}, "i": "n"}).apply({"mail": "nobody", "n": 3})
     assert mapped.values == {"s": None, "i": 3}
-    assert mapped.problems == [
-        {"rule": "email", "field": "s", "message": "not an e-mail address", "sample": '"nobody"'}
-    ]
+    assert mapped.problems == [{"rule": "email", "field": "s", "message": "not an e-mail address", "sample": "nobody"}]
 
 
 def test_match_keys_leave_out_what_proves_nothing() -> None:
@@ -297,7 +295,7 @@ def test_any_record_is_mapped_and_its_story_is_the_same(
     assert ([story.problem] if story.problem else []) == mapped.problems
     for problem in mapped.problems:
         assert set(problem) == {"rule", "field", "message", "sample"}
-        assert problem["sample"].isascii()
+        assert "\0" not in "".join(problem.values()).encode().decode(), "PostgreSQL refuses it"
 
 
 BASE = {"s": {"from": "a", "apply": ["trim"], "values": {"x": "y"}}, "i": "n"}
