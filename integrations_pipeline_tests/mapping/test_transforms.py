@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from importlib.resources import files
@@ -12,6 +13,7 @@ import pytest
 from integrations_pipeline.mapping.transforms import TRANSFORMS
 from integrations_pipeline.spec.codes import COUNTRIES, CURRENCIES, country_code
 from integrations_pipeline.spec.mapping import ARGUMENT_TRANSFORMS, NOT_INVERTIBLE, PLAIN_TRANSFORMS, Transform
+from integrations_pipeline_tests.house.tree import ROOT
 
 NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
 D = Decimal
@@ -208,6 +210,14 @@ def test_the_vocabulary_is_that_of_the_grammar() -> None:
     not_invertible = {name for name, one in TRANSFORMS.items() if not one.invertible}
     assert not_invertible == set(NOT_INVERTIBLE) - {"join", "first"}
     assert all(TRANSFORMS[name].back == NOT_INVERTIBLE[name] for name in not_invertible)
+
+
+def test_the_document_says_how_each_is_written_back() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \|.*\| ([^|]+) \|$", (ROOT / "docs" / "mapping.md").read_text(encoding="utf-8"), re.M
+    )
+    told = {name: back.strip() for name, back in rows if name in TRANSFORMS}
+    assert told == {name: one.back for name, one in TRANSFORMS.items()}
 
 
 @pytest.mark.parametrize(
