@@ -1,0 +1,32 @@
+"""What a source answered to one call, decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from integrations_pipeline.spec.paths import MISSING
+from integrations_pipeline.spec.places import ReadPlace
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that was no failure. ``document`` is its JSON, None where the body was empty (204, 304)."""
+
+    status: int
+    headers: Mapping[str, str]  # case-insensitive
+    document: Any
+    read_at: datetime  # the answer's Date, else our clock
+    request: str  # "GET /contacts", never with a query
+    request_id: str | None
+    url: str  # may hold a credential: only for joining links
+
+    def read(self, place: ReadPlace, parent: Any = None) -> Any:
+        """The value at a place of this answer, or of the parent record it was asked for, else MISSING."""
+        if place.kind == "header":
+            return self.headers.get(place.name, MISSING)
+        if place.kind == "parent":
+            return place.path.get(parent)
+        return place.path.get(self.document) if place.kind in ("here", "body") else MISSING

@@ -1,0 +1,204 @@
+"""The hardened client of one connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from threading import Event
+from typing import Any
+from weakref import WeakSet
+
+from integrations_pipeline.client.answer import Answer
+from integrations_pipeline.client.auth import credentials
+from integrations_pipeline.client.cursor import formatted, start_of
+from integrations_pipeline.client.exchange import Asked, Exchange
+from integrations_pipeline.client.listing import Begin, Fetched, ListPlan, ListReader, plan_feed, plan_list
+from integrations_pipeline.client.meter import Meter
+from integrations_pipeline.client.page import Page
+from integrations_pipeline.client.redaction import Redactor
+from integrations_pipeline.client.request import Request, RequestBuilder
+from integrations_pipeline.client.session import HttpSession
+from integrations_pipeline.spec.clock import Clock, SystemClock
+from integrations_pipeline.spec.connection import Connection
+from integrations_pipeline.spec.errors import ConfigError, ContractError, IntegrationError, NotFound
+from integrations_pipeline.spec.forms import Call
+from integrations_pipeline.spec.limits import READ_AHEAD_PAGES
+from integrations_pipeline.spec.paths import Path
+from integrations_pipeline.spec.ports import Breaker, Limiter, Priority, TokenStore
+from integrations_pipeline.spec.secrets import Secret
+from integrations_pipeline.spec.streams import Stream
+
+
+class Client:
+    """Speaks to the source: one layer of retries, one shared rate limit, credentials only to the own origins.
+
+    Every call raises the errors of ``spec.errors`` with their place. Safe to use from several threads. ``meter``
+    counts requests and waits since the client was made. Close it when done.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        limiter: Limiter,
+        breaker: Breaker | None = None,
+        tokens: TokenStore | None = None,
+        clock: Clock | None = None,
+        priority: Priority = Priority.POLL,
+        secrets: Mapping[str, Secret] | None = None,
+    ):
+        """Resolves the secrets unless they are given. Raises ConfigError where one is missing."""
+        api = connection.api
+        if secrets is None:
+            secrets = {name: source.resolve(name) for name, source in connection.secrets.items()}
+        proof = credentials(api.auth, secrets)
+        self.meter = Meter()
+        self._connection, self._api, self._clock = connection, api, clock or SystemClock()
+        self._builder = RequestBuilder(api, secrets, proof)
+        self._session = HttpSession(max_bytes=api.max_response, connections=READ_AHEAD_PAGES + 2)
+        self._exchange = Exchange(
+            api,
+            self._session,
+            self._builder.origins,
+            Redactor([*secrets.values(), *(secret for _, secret in proof)]),
+            limiter=limiter,
+            breaker=breaker,
+            clock=self._clock,
+            priority=priority,
+            meter=self.meter,
+        )
+        self._plans: dict[tuple[str, bool], ListPlan] = {}
+        self._closed = Event()
+        self._stops: WeakSet[Event] = WeakSet()
+
+    def pages(
+        self,
+        stream_name: str,
+        *,
+        full: bool = False,
+        position: dict[str, Any] | None = None,
+        since: Any = None,
+        until: Any = None,
+        parent: dict[str, Any] | None = None,
+        probe: dict[str, str] | None = None,
+    ) -> Iterator[Page]:
+        """The pages of a list in order, read ahead; from ``position`` (a Page's ``next``) or from the start.
+
+        ``since`` and ``until`` are cursor values as ``format_cursor`` gives them; without ``since`` the declared
+        `start` is sent. ``parent`` is the parent's record, ``probe`` a Page's ``validator``. ``full`` reads as the
+        stream's `full` says. Closing the iterator ends its threads.
+        """
+        stream = self._stream(stream_name)
+        plan = self._plans.get((stream_name, full))
+        if plan is None:
+            plan = plan_list(stream_name, stream, full=full, api=self._api, builder=self._builder)
+            self._plans[stream_name, full] = plan
+        return self._read(plan, self._begin(plan, position, since, until, parent, probe))
+
+    def get(self, stream_name: str, external_id: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        """One record by its id, or by the fields of its ``key``; None where the source doesn't know it."""
+        stream = self._stream(stream_name)
+        if stream.get is None:
+            raise ConfigError(f"{stream_name} has no `get`", next="declare how one record is read")
+        rules = (*stream.errors, *self._api.errors)
+        request = self._builder.build(stream.get, {"external_id": external_id, "key": dict(key)})
+        asked = Asked(self._where(stream_name), rules, repeatable=True)
+        try:
+            answer, meaning = self._exchange.answer(request, asked, self._closed)
+        except NotFound:
+            return None
+        record = (stream.get.record or Path(())).get(answer.document)
+        if meaning is None and isinstance(record, dict):
+            return record
+        if meaning is not None:
+            return None
+        raise ContractError("the answer holds no object, where the record should be", where=f"{asked.where} {request}")
+
+    def send(self, call: Call, values: Mapping[str, Any]) -> Answer:
+        """Any declared call. ``values``: placeholder → value. A POST or PATCH whose answer got lost isn't repeated."""
+        request = self._builder.build(call, values)
+        answer, _ = self._exchange.answer(request, Asked(self._where(), self._api.errors), self._closed)
+        return answer
+
+    def check(self) -> None:
+        """Proves the credentials: by `api.check`, else by the first page of the first stream."""
+        if self._api.check is not None:
+            self.send(self._api.check, {})
+            return
+        name = next(name for name, stream in self._connection.streams.items() if stream.parent_stream is None)
+        pages = self.pages(name)
+        try:
+            next(pages, None)
+        finally:
+            pages.close()  # type: ignore[attr-defined]
+
+    def deleted_keys(
+        self, stream_name: str, *, position: dict[str, Any] | None = None, since: Any = None
+    ) -> Iterator[Page]:
+        """The pages of `deletes.feed`; `key` finds the deleted record's key in each row."""
+        stream = self._stream(stream_name)
+        feed = stream.deletes.feed if stream.deletes else None
+        if feed is None:
+            raise ConfigError(f"{stream_name} has no `deletes.feed`")
+        plan = plan_feed(stream_name, stream, feed, self._api, self._builder)
+        return self._read(plan, self._begin(plan, position, since, None, None, None))
+
+    def close(self) -> None:
+        """Ends every wait, read and thread of this client."""
+        self._closed.set()
+        for stop in list(self._stops):
+            stop.set()
+        self._session.close()
+
+    def _begin(
+        self,
+        plan: ListPlan,
+        position: dict[str, Any] | None,
+        since: Any,
+        until: Any,
+        parent: dict[str, Any] | None,
+        probe: dict[str, str] | None,
+    ) -> Begin:
+        """What isn't given is as in the position, which remembers it; else the declared `start`, and the present."""
+        at = position or {}
+        since = first_of(since, at.get("since"), start_of(plan.cursor))
+        until = first_of(until, at.get("until"))
+        if until is None and plan.ended and plan.cursor is not None:
+            until = formatted(self._clock.now().replace(microsecond=0), plan.cursor)
+        return Begin(position, since, until, parent, probe)
+
+    def _read(self, plan: ListPlan, begin: Begin) -> Iterator[Page]:
+        countable = self._api.concurrency if may_be_counted(plan) else 1
+        reader = ListReader(plan, begin, self._builder, self._fetch, workers=countable)
+        stop = Event()
+        self._stops.add(stop)
+        if self._closed.is_set():
+            stop.set()
+        try:
+            yield from reader.pages(stop)
+        except IntegrationError as error:
+            raise error.at(f"{self._where(plan.name)} {plan.call.request}") from None
+
+    def _fetch(self, request: Request, plan: ListPlan, conditional: bool, stop: Event) -> Fetched:
+        asked = Asked(self._where(plan.name), plan.rules, is_list=True, repeatable=True, conditional=conditional)
+        return self._exchange.answer(request, asked, stop)
+
+    def _stream(self, name: str) -> Stream:
+        stream = self._connection.streams.get(name)
+        if stream is None:
+            known = ", ".join(self._connection.streams)
+            raise ConfigError(f"{self._connection.name} has no stream {name}", next=f"name one of {known}")
+        return stream
+
+    def _where(self, stream_name: str = "") -> str:
+        return f"{self._connection.name}/{stream_name}" if stream_name else self._connection.name
+
+
+def first_of(*values: Any) -> Any:
+    """The first that is not None."""
+    return next((value for value in values if value is not None), None)
+
+
+def may_be_counted(plan: ListPlan) -> bool:
+    """Whether the pages of a list can be known before they are read."""
+    form = plan.form
+    return form.type in ("page_number", "offset") and (form.total is not None or form.pages is not None)

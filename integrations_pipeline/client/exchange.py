@@ -1,0 +1,155 @@
+"""One request answered: its turn under the limits, sent, understood, and tried again where that helps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from threading import Event
+from urllib.parse import urljoin
+
+from integrations_pipeline.client.answer import Answer
+from integrations_pipeline.client.body import date_of, document_of
+from integrations_pipeline.client.classify import class_of, failure
+from integrations_pipeline.client.meter import Meter
+from integrations_pipeline.client.origins import Origins
+from integrations_pipeline.client.redaction import Redactor
+from integrations_pipeline.client.request import Request
+from integrations_pipeline.client.retry import Tries, TryAgain, Waiting, repeat
+from integrations_pipeline.client.session import HttpSession, Received, Unanswered
+from integrations_pipeline.client.waits import told_seconds
+from integrations_pipeline.spec.api import Api, ErrorClass, ErrorRule
+from integrations_pipeline.spec.clock import Clock
+from integrations_pipeline.spec.errors import ContractError, Deferred, IntegrationError, Transient
+from integrations_pipeline.spec.ports import Breaker, Limiter, Priority
+
+REDIRECTS = 5  # more is a loop
+MOVED = (301, 302, 303, 307, 308)
+REPEATABLE = ("GET", "HEAD", "PUT", "DELETE")
+REQUEST_IDS = ("X-Request-Id", "Request-Id", "X-Correlation-Id", "X-Trace-Id", "X-Amzn-RequestId", "CF-Ray")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How the answer of a request is to be understood. ``repeatable``: a POST that only reads."""
+
+    where: str
+    rules: Sequence[ErrorRule]
+    is_list: bool = False
+    repeatable: bool = False
+    conditional: bool = False
+
+
+class Exchange:
+    """The connection's one way out. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        api: Api,
+        session: HttpSession,
+        origins: Origins,
+        redactor: Redactor,
+        *,
+        limiter: Limiter,
+        breaker: Breaker | None,
+        clock: Clock,
+        priority: Priority,
+        meter: Meter,
+    ):
+        self._api, self._session, self._origins, self._redactor = api, session, origins, redactor
+        self._limiter, self._breaker, self._clock = limiter, breaker, clock
+        self._priority, self._meter = priority, meter
+
+    def answer(self, request: Request, asked: Asked, stop: Event) -> tuple[Answer, ErrorClass | None]:
+        """The answer, with `end_of_list` or `ignore` where it was declared to mean that.
+
+        Raises the error of its class, with its place; after all tries RateLimited or Transient with ``resume_at``.
+        """
+        waiting = Waiting(self._clock, self._meter, stop)
+        tries = Tries(self._api.retry, waiting, self._limiter)
+        try:
+            found = repeat(lambda: self._try(request, asked, waiting, stop), tries, self._api.retry.attempts)
+        except IntegrationError as error:
+            self._tell_breaker(error, stop)
+            raise error.at(f"{asked.where} {request}") from None
+        self._tell_breaker(None, stop)
+        return found
+
+    def _tell_breaker(self, error: IntegrationError | None, stop: Event) -> None:
+        """A refusal proves that the source is alive; being told to wait, or nobody waiting, proves neither."""
+        if self._breaker is None or stop.is_set():
+            return
+        if isinstance(error, Transient):
+            self._breaker.failed()
+        elif not isinstance(error, Deferred):
+            self._breaker.succeeded()
+
+    def _try(self, request: Request, asked: Asked, waiting: Waiting, stop: Event) -> tuple[Answer, ErrorClass | None]:
+        deadline = None
+        for _ in range(REDIRECTS + 1):
+            self._take_turn(request, waiting)
+            deadline = deadline or self._clock.monotonic_seconds() + self._api.timeout.total_seconds()
+            received = self._send(request, asked, deadline, stop)
+            if received.status not in MOVED:
+                return self._understand(received, request, asked)
+            request = self._moved(request, received)
+        raise ContractError(f"the source redirected {REDIRECTS} times in a row")
+
+    def _take_turn(self, request: Request, waiting: Waiting) -> None:
+        """Waits for the rate limit that all processes share."""
+        if self._breaker:
+            self._breaker.before_call()
+        waiting.check()
+        matching = [one for one in self._api.limits if one.applies_to(request.method, request.path)]
+        waiting.hold(self._limiter.reserve(matching, self._priority), "the rate limit")
+
+    def _send(self, request: Request, asked: Asked, deadline: float, stop: Event) -> Received:
+        self._meter.count_request()
+        seconds = max(deadline - self._clock.monotonic_seconds(), 0.001)
+        try:
+            return self._session.exchange(request, seconds=seconds, stop=stop)
+        except Unanswered as lost:
+            if lost.sent and not (asked.repeatable or request.method in REPEATABLE):
+                raise lost.error from None
+            raise TryAgain(lost.error) from None
+
+    def _moved(self, request: Request, received: Received) -> Request:
+        """The same request at the place it moved to. Only reads are moved, and only within the origin."""
+        location = received.headers.get("Location")
+        if not location or request.method not in ("GET", "HEAD"):
+            raise ContractError(f"the source redirects {request} ({received.status}); use the URL it moved to")
+        url = self._origins.join(request.url, urljoin(request.url, location))
+        return replace(request, url=url)
+
+    def _understand(self, received: Received, request: Request, asked: Asked) -> tuple[Answer, ErrorClass | None]:
+        answer = self._decoded(received, request, asked)
+        found = class_of(answer, asked.rules, self._api, is_list=asked.is_list)
+        if answer.status == 304 and not asked.conditional:
+            found = found or "contract"
+        told = told_seconds(answer, self._api)
+        if found in (None, "end_of_list", "ignore"):
+            if told is not None:
+                self._limiter.told_to_wait(answer.read_at + timedelta(seconds=told))
+            return answer, found
+        error = failure(found, answer, received.body, self._redactor)
+        if answer.request_id:
+            error.where = f"{asked.where} {request}, request id {self._redactor.text(answer.request_id)[:80]}"
+        if isinstance(error, Deferred) and (
+            asked.repeatable or request.method in REPEATABLE or found == "rate_limited"
+        ):
+            raise TryAgain(error, told)
+        raise error
+
+    def _decoded(self, received: Received, request: Request, asked: Asked) -> Answer:
+        """The answer with its document. What failed by its status may be anything; a good one is JSON or empty."""
+        try:
+            document = document_of(received)
+        except ContractError as error:
+            if received.status < 300 and not received.framed and "ends early" in error.what:
+                raise TryAgain(Transient("the answer was cut off")) from None
+            if received.status < 300:
+                raise
+            document = None
+        read_at = date_of(received.headers) or self._clock.now()
+        request_id = next((received.headers[name] for name in REQUEST_IDS if name in received.headers), None)
+        return Answer(received.status, received.headers, document, read_at, str(request), request_id, request.url)

@@ -1,0 +1,42 @@
+"""Takes secrets out of texts that people will read."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Iterator
+from urllib.parse import quote, quote_plus
+
+from integrations_pipeline.spec.secrets import Secret
+
+HIDDEN = "***"
+AUTHORIZATION = re.compile(r"\b(Bearer|Basic|Token|Digest)\s+[A-Za-z0-9+/=_.~-]{6,}", re.IGNORECASE)
+SECRET_NAMES = (
+    r"[\w.-]*(?:token|secret|password|passwd|api[_-]?key|access[_-]?key|signature|credential|authorization)[\w.-]*"
+)
+QUERY_VALUE = re.compile(rf"([?&;\s]|^)({SECRET_NAMES})=[^&\s\"'<>]+", re.IGNORECASE)
+JSON_VALUE = re.compile(rf"(\"{SECRET_NAMES}\"\s*:\s*)\"(?:[^\"\\]|\\.)*\"", re.IGNORECASE)
+
+
+def forms_of(value: str) -> Iterator[str]:
+    """A secret as it may stand in a URL, a JSON text or an Authorization header."""
+    yield from (value, quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1])
+    yield base64.b64encode(value.encode()).decode()
+
+
+class Redactor:
+    """Knows a connection's secrets. ``text`` promises that none of them, in any usual form, is left."""
+
+    def __init__(self, secrets: Iterable[Secret]):
+        forms = {form for secret in secrets for form in forms_of(secret.reveal()) if form}
+        longest_first = sorted(forms, key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, longest_first))) if forms else None
+
+    def text(self, text: str) -> str:
+        """The text without secrets, credentials in headers, and values whose name says secret."""
+        if self._known:
+            text = self._known.sub(HIDDEN, text)
+        text = AUTHORIZATION.sub(rf"\1 {HIDDEN}", text)
+        text = QUERY_VALUE.sub(rf"\1\2={HIDDEN}", text)
+        return JSON_VALUE.sub(rf'\1"{HIDDEN}"', text)
