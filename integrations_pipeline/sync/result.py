@@ -50,6 +50,7 @@ class StreamResult:
             "status": self.status,
             "error": self.error.as_dict() if self.error else None,
             **self.counters.as_dict(),
+            "tombstoned": self.counters.tombstoned,
             "pages": self.pages,
             "requests": self.requests,
             "waited_seconds": round(self.waited_seconds, 3),
