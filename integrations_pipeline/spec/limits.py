@@ -50,6 +50,9 @@ STOP_ABOVE_PERCENT = 50.0
 TOMBSTONE_PERCENT = 20.0
 """A full refresh that would delete more than this is implausible; `deletes.at_most` raises it."""
 
+TOMBSTONE_ROWS = 20
+"""With fewer live rows a share proves nothing: three gone of ten may well be right."""
+
 NESTING_DEPTH = 200
 """Deeper JSON is refused: PostgreSQL's own parser and ours recurse."""
 

@@ -1,0 +1,172 @@
+"""The lease: one writer per stream. It reads the stream's state, commits its chunks and logs its run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from integrations_pipeline.store import refreshing
+from integrations_pipeline.store.failures import destination_errors
+from integrations_pipeline.store.holder import SETTINGS, Holder, lease_held
+from integrations_pipeline.store.landing import Chunk, Counters, land
+from integrations_pipeline.store.state import READ_DONE, StateChange, StreamState, read_state, write_state
+
+# Freed with the session, also when its process is killed.
+LOCK = "SELECT pg_try_advisory_lock(hashtextextended('integrations lease ' || %s || '/' || %s, 0))"
+
+# Fences every earlier holder.
+RAISE_EPOCH = """
+INSERT INTO integrations.stream_state (connection, stream, lease_epoch) VALUES (%s, %s, 1)
+ON CONFLICT (connection, stream, parent_key) DO UPDATE
+SET lease_epoch = stream_state.lease_epoch + 1, updated_at = now()
+RETURNING lease_epoch, pg_current_xact_id()::text
+"""
+
+# Runs of the stream whose process died: nobody else can be running it.
+BURY = """
+UPDATE integrations.run_log SET status = 'failed', finished_at = now(), error = %(error)s
+WHERE connection = %(connection)s AND stream = %(stream)s AND status = 'running' AND run_id <> %(run_id)s
+"""
+
+# A run begins; begun again in another mode, it keeps its counters.
+BEGIN_RUN = """
+INSERT INTO integrations.run_log (run_id, connection, stream, mode, started_at)
+VALUES (%(run_id)s, %(connection)s, %(stream)s, %(mode)s, %(started_at)s)
+ON CONFLICT (run_id, connection, stream) DO UPDATE SET mode = excluded.mode
+"""
+
+# A run's end.
+END_RUN = """
+UPDATE integrations.run_log SET status = %(status)s, finished_at = now(), error = %(error)s, resume_at = %(resume_at)s,
+    shaped = %(shaped)s, requests = requests + %(requests)s, waited_seconds = waited_seconds + %(waited_seconds)s
+WHERE run_id = %(run_id)s AND connection = %(connection)s AND stream = %(stream)s
+RETURNING mode
+"""
+
+# What the stream remembers of it. A deferred run is no failure.
+REMEMBER = """
+UPDATE integrations.stream_state SET
+    last_success = CASE %(status)s WHEN 'succeeded' THEN now() ELSE last_success END,
+    last_full_refresh = CASE WHEN %(status)s = 'succeeded' AND %(mode)s = 'full' THEN now() ELSE last_full_refresh END,
+    error_count = CASE %(status)s WHEN 'succeeded' THEN 0 WHEN 'failed' THEN error_count + 1 ELSE error_count END,
+    last_error = %(error)s, resume_at = %(resume_at)s, updated_at = now()
+WHERE connection = %(connection)s AND stream = %(stream)s AND parent_key = ''
+"""
+
+DIED = {
+    "class": "failed",
+    "message": "the process ended without a word",
+    "who": "nobody",
+    "next": "the next run goes on from the last committed chunk",
+}
+
+
+@contextmanager
+def take_lease(
+    connect: Callable[[], psycopg.Connection[Any]], connection: str, stream: str, run_id: UUID
+) -> Iterator[Lease]:
+    """The right to write a stream until the block ends, on a session of its own (``connect`` gives it, in autocommit).
+
+    Raises LeaseHeld, with the time to try again, while another session has it.
+    """
+    session = connect()
+    try:
+        lease = Lease(session, connection, stream, run_id)
+        with destination_errors(lease.where):
+            lease.acquire()
+        yield lease
+    finally:
+        release(session)
+
+
+def release(session: psycopg.Connection[Any]) -> None:
+    """Frees the lock before the session ends, so that the next holder needn't wait for the server to notice."""
+    try:
+        if not session.closed:
+            session.execute("SELECT pg_advisory_unlock_all()")
+    except psycopg.Error:
+        pass  # a lost or broken session frees it by itself
+    finally:
+        session.close()
+
+
+class Lease(Holder):
+    """The one writer of a stream. Each method is one transaction; all that write raise LeaseHeld, with nothing written,
+    once another process has taken the lease over, and DestinationError where the database is lost."""
+
+    def acquire(self) -> None:
+        names = (self.connection, self.stream)
+        held = self.session.execute(LOCK, names).fetchone()
+        if not held or not held[0]:
+            raise lease_held("another process is syncing this stream", self.where)
+        self.session.execute(SETTINGS)
+        row = self.session.execute(RAISE_EPOCH, names).fetchone()
+        assert row is not None
+        self.epoch, self.first_stamp = row
+
+    def state(self, parent_key: str = "") -> StreamState:
+        """What the stream, or a child stream below one parent, remembers."""
+        with self.reading() as session:
+            return read_state(session, self.connection, self.stream, parent_key)
+
+    def states_done(self, round_id: str) -> set[str]:
+        """The parents that a child stream's round has read to the end."""
+        with self.reading() as session:
+            return {row[0] for row in session.execute(READ_DONE, (self.connection, self.stream, round_id))}
+
+    def start_run(self, mode: Literal["incremental", "full"], started_at: datetime) -> None:
+        """Enters the run into the log; called again when it turns out to need another mode."""
+
+        def begin(session: psycopg.Connection[Any]) -> None:
+            session.execute(BURY, {**self.names, "error": Jsonb({**DIED, "where": self.where})})
+            session.execute(BEGIN_RUN, {**self.names, "mode": mode, "started_at": started_at})
+
+        self.write(begin)
+
+    def commit_chunk(self, chunk: Chunk) -> Counters:
+        """Rows, quarantine, decisions, counters and state together, or nothing. Raises Failed if they don't add up."""
+        return land(self, chunk)
+
+    def complete_refresh(self, refresh_id: UUID, at_most_percent: float, state: StateChange) -> int:
+        """Tombstones what the full refresh has not seen, forgets its keys and applies the state.
+
+        Returns the number of tombstones. Raises ContractError, nothing written, where they would be implausibly many.
+        """
+        return refreshing.complete(self, refresh_id, at_most_percent, state)
+
+    def apply_state(self, state: StateChange) -> None:
+        """A change of state without rows."""
+        self.write(lambda session: write_state(session, self.connection, self.stream, state))
+
+    def finish_run(
+        self,
+        status: Literal["succeeded", "deferred", "failed"],
+        *,
+        error: dict[str, Any] | None = None,
+        resume_at: datetime | None = None,
+        requests: int = 0,
+        waited_seconds: float = 0.0,
+        shaped: dict[str, Any] | None = None,
+    ) -> None:
+        """The run's end, and what the stream remembers of it. ``requests`` and the wait are those no chunk counted."""
+        outcome = {
+            **self.names,
+            "status": status,
+            "error": Jsonb(error) if error is not None else None,
+            "resume_at": resume_at,
+            "requests": requests,
+            "waited_seconds": waited_seconds,
+            "shaped": Jsonb(shaped) if shaped is not None else None,
+        }
+
+        def end(session: psycopg.Connection[Any]) -> None:
+            row = session.execute(END_RUN, outcome).fetchone()
+            session.execute(REMEMBER, {**outcome, "mode": row[0] if row else None})
+
+        self.write(end)

@@ -1,0 +1,471 @@
+"""Shaping: mapped rows into their kind's canonical table, each with its link, in one transaction per chunk.
+
+    no link ──▶ matched    exactly one live canonical row has the same match values and no link of this stream yet
+                ambiguous  several have: to quarantine, never a guess
+                created
+    linked  ──▶ updated    the source says something else than last agreed; also a deleted record that is back
+                unchanged
+
+A matched record fills its canonical row: its nulls don't empty what another source has said. Of a linked record only
+the fields that changed since last agreed are written, so that edits made here to the others stay.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import args_row
+
+from integrations_pipeline.spec.connection import Kind
+from integrations_pipeline.spec.decoding import encode
+from integrations_pipeline.spec.limits import SAMPLE_CHARACTERS
+from integrations_pipeline.store.copying import JSONB_FORM, copy_rows, copy_storable, unstorable
+from integrations_pipeline.store.holder import Holder
+from integrations_pipeline.store.quarantine import Rejection, any_open, heal, quarantine, storable_key
+from integrations_pipeline.store.state import StateChange, write_state
+from integrations_pipeline.store.tables import canonical_table, raw_table
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """A raw row with its link. ``base`` is None where there is no link or its record was deleted: all is new then."""
+
+    external_id: str
+    payload: dict[str, Any] | None
+    version: str
+    hash: bytes
+    deleted: bool
+    canonical_id: UUID | None
+    base: dict[str, Any] | None
+    pending: dict[str, Any] | None
+    stamp: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShapedRow:
+    """A mapped record. ``values`` are typed for the kind's columns, ``base`` is their JSON form as last agreed;
+    ``changed`` names the fields that differ from it; ``references`` names, per field, the record it points to."""
+
+    external_id: str
+    values: dict[str, Any]
+    base: dict[str, Any]
+    changed: tuple[str, ...]
+    references: dict[str, tuple[str, str]]
+    version: str
+
+
+@dataclass
+class ShapeChunk:
+    """What is shaped together; each raw row is in exactly one of the lists, once."""
+
+    kind: Kind
+    fields: tuple[str, ...]
+    match: Sequence[Sequence[str]] = ()
+    upserts: list[ShapedRow] = field(default_factory=list)
+    deletes: list[str] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ShapeCounters:
+    """What became of the rows; they add up to the rows given. A matched row counts as updated."""
+
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    quarantined: int = 0
+
+    def __add__(self, other: ShapeCounters) -> ShapeCounters:
+        return ShapeCounters(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def as_dict(self) -> dict[str, int]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+# Under the lease nobody else writes the stream's raw rows: those there are have lower stamps, later ones don't.
+UNTIL = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"
+
+ROW = """
+    r.external_id, CASE WHEN r.deleted_at IS NULL THEN r.payload END, r.version, r.hash, r.deleted_at IS NOT NULL,
+    l.canonical_id, CASE WHEN l.deleted_at IS NULL THEN l.base END, l.pending, r.stamp::text
+"""
+
+# The raw rows stamped in a span, after a place in the order of stamp and key, with their links.
+CHANGED = """
+SELECT {row} FROM {raw} r
+LEFT JOIN integrations.link l
+  ON l.connection = %(connection)s AND l.stream = %(stream)s AND l.external_id = r.external_id
+WHERE (r.stamp, r.external_id) {after} (%(stamp)s::xid8, %(key)s) AND r.stamp < %(below)s::xid8
+ORDER BY r.stamp, r.external_id LIMIT %(limit)s
+"""
+
+# Live rows one of whose references waits for a record that is there by now, in the order of their keys.
+PENDING = """
+SELECT {row} FROM integrations.link l
+JOIN {raw} r ON r.external_id = l.external_id AND r.deleted_at IS NULL
+WHERE l.connection = %(connection)s AND l.stream = %(stream)s AND l.pending IS NOT NULL AND l.deleted_at IS NULL
+  AND l.external_id > %(key)s
+  AND EXISTS (SELECT FROM jsonb_each(l.pending) p JOIN integrations.link t
+              ON t.connection = l.connection AND t.stream = p.value ->> 'stream'
+             AND t.external_id = p.value ->> 'external_id')
+ORDER BY l.external_id LIMIT %(limit)s
+"""
+
+# One at a time per kind: two streams that bring the same person at once must see each other's rows to match them.
+LOCK_KIND = "SELECT pg_advisory_xact_lock(hashtextextended('integrations kind ' || %s, 0))"
+
+# Canonical ids of records that references name; a deleted record keeps its id.
+RESOLVE = """
+SELECT l.stream, l.external_id, l.canonical_id
+FROM (SELECT DISTINCT * FROM unnest(%(streams)s::text[], %(keys)s::text[]) AS u (stream, key)) AS wanted
+JOIN integrations.link l ON l.connection = %(connection)s AND l.stream = wanted.stream AND l.external_id = wanted.key
+"""
+
+# Where a chunk's rows wait, the fields typed as in the canonical table. Our own columns can't be named like a field.
+TABLE = """
+CREATE TEMPORARY TABLE IF NOT EXISTS shaped ON COMMIT DELETE ROWS AS
+SELECT ''::text COLLATE "C" AS _key, ''::text COLLATE "C" AS _version, NULL::jsonb AS _base, NULL::text[] AS _changed,
+       NULL::jsonb AS _pending, NULL::uuid AS _new_id, {fields}
+FROM {canonical} WITH NO DATA
+"""
+COLUMNS = ("_key", "_version", "_base", "_changed", "_pending", "_new_id")
+TYPES = ("text", "text", "bytea", "text[]", "bytea", "bytea")
+
+# One alternative of `match`: the live canonical rows with the same values that this stream doesn't link already.
+MATCH = """
+LEFT JOIN LATERAL (
+    SELECT count(*) AS found, (array_agg(c.id))[1:5] AS ids FROM {canonical} c
+    WHERE l.external_id IS NULL AND {unmatched} AND {same} AND c.deleted_at IS NULL
+      AND NOT EXISTS (SELECT FROM integrations.link o
+                      WHERE o.canonical_id = c.id AND o.deleted_at IS NULL
+                        AND o.connection = %(connection)s AND o.stream = %(stream)s)
+) AS {alternative} ON true
+"""
+
+# What becomes of each row, then canonical rows, links and decisions by it. Of several rows of the chunk that match the
+# same canonical row the first one gets it. `settled` holds the values as they will be, beside those that are.
+SHAPE = """
+WITH looked AS MATERIALIZED (
+    SELECT s.*, l.canonical_id AS _linked, l.deleted_at IS NOT NULL AS _back,
+           l.base IS NOT DISTINCT FROM s._base AND l.pending IS NOT DISTINCT FROM s._pending AS _same,
+           {found} AS _found, {ids} AS _ids, {by} AS _by
+    FROM shaped s
+    LEFT JOIN integrations.link l
+      ON l.connection = %(connection)s AND l.stream = %(stream)s AND l.external_id = s._key
+    {matches}
+), judged AS MATERIALIZED (
+    SELECT *, coalesce(_linked, CASE WHEN _outcome = 'matched' THEN _ids[1] END) AS _target FROM (
+        SELECT *, CASE
+            WHEN _linked IS NOT NULL THEN CASE WHEN _same AND NOT _back THEN 'unchanged' ELSE 'updated' END
+            WHEN _found > 1 THEN 'ambiguous'
+            WHEN _found = 1 AND row_number() OVER (PARTITION BY _ids[1], _found ORDER BY _key) = 1 THEN 'matched'
+            ELSE 'created' END AS _outcome
+        FROM looked) AS decided
+), settled AS MATERIALIZED (
+    SELECT j._key, j._version, j._base, j._pending, j._back, j._by, j._outcome, j._target,
+           to_jsonb(c) AS _old, {settled}
+    FROM judged j LEFT JOIN {canonical} c ON c.id = j._target
+    WHERE j._outcome IN ('updated', 'matched')
+), created AS (
+    INSERT INTO {canonical} (id, {fields})
+    SELECT _new_id, {fields} FROM judged WHERE _outcome = 'created' ORDER BY _new_id
+), updated AS (
+    UPDATE {canonical} AS c SET {assignments}, deleted_at = CASE WHEN s._back THEN NULL ELSE c.deleted_at END
+    FROM settled s
+    WHERE c.id = s._target
+      AND (ROW({current}) IS DISTINCT FROM ROW({final}) OR (s._back AND c.deleted_at IS NOT NULL))
+), linked AS (
+    INSERT INTO integrations.link AS l
+        (connection, stream, external_id, kind, canonical_id, base, remote_version, pending)
+    SELECT %(connection)s, %(stream)s, _key, %(kind)s, coalesce(_target, _new_id), _base, _version, _pending
+    FROM judged WHERE _outcome IN ('created', 'matched', 'updated') ORDER BY _key
+    ON CONFLICT (connection, stream, external_id) DO UPDATE SET
+        base = excluded.base, remote_version = excluded.remote_version, pending = excluded.pending, deleted_at = NULL
+), noted_new AS (
+    INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision)
+    SELECT %(run_id)s, %(connection)s, %(stream)s, _key, 'canonical', 'created' FROM judged WHERE _outcome = 'created'
+), noted AS (
+    INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail)
+    SELECT %(run_id)s, %(connection)s, %(stream)s, _key, 'canonical', _outcome,
+        CASE WHEN _outcome = 'matched' THEN 'same ' || _by WHEN _back THEN 'it is back' END,
+        (SELECT jsonb_object_agg(f.key, jsonb_build_array(_old -> f.key, f.value))
+         FROM jsonb_each(to_jsonb(settled)) AS f WHERE left(f.key, 1) <> '_' AND f.value IS DISTINCT FROM _old -> f.key)
+    FROM settled
+)
+SELECT _outcome, count(*),
+       jsonb_object_agg(_key, jsonb_build_array(_by, _ids)) FILTER (WHERE _outcome = 'ambiguous')
+FROM judged GROUP BY _outcome
+"""
+
+# Links of deleted records; a canonical row follows when no other record holds it.
+UNLINK = """
+UPDATE integrations.link SET deleted_at = now()
+WHERE connection = %(connection)s AND stream = %(stream)s AND external_id = ANY(%(keys)s::text[]) AND deleted_at IS NULL
+RETURNING external_id, canonical_id
+"""
+DELETE = """
+UPDATE {canonical} c SET deleted_at = now()
+WHERE c.id = ANY(%(ids)s) AND c.deleted_at IS NULL
+  AND NOT EXISTS (SELECT FROM integrations.link l WHERE l.canonical_id = c.id AND l.deleted_at IS NULL)
+RETURNING c.id
+"""
+NOTE_DELETED = """
+INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason)
+SELECT %(run_id)s, %(connection)s, %(stream)s, key, 'canonical', 'deleted',
+       CASE WHEN id <> ALL(%(gone)s::uuid[]) THEN 'unlinked only: another record holds it' END
+FROM unnest(%(keys)s::text[], %(ids)s::uuid[]) AS u (key, id)
+"""
+
+# The stored form of rows that are put into quarantine.
+PAYLOADS = "SELECT external_id, payload::text, hash FROM {raw} WHERE external_id = ANY(%s)"
+
+
+def shape_until(held: Holder) -> str:
+    """The stamp (xid8 as text) below which all raw rows of the stream are, and past which all later ones will be."""
+    with held.reading() as session:
+        row = session.execute(UNTIL).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def changed_rows(held: Holder, *, below: str, since: str | None, limit: int) -> Iterator[list[RawRow]]:
+    """Batches of raw rows stamped from ``since`` (None: all) to below ``below``; chunks may be shaped between them."""
+    statement, place = sql.SQL(CHANGED), {"stamp": since or "0", "key": "", "below": below, "limit": limit}
+    after = sql.SQL(">=")
+    while True:
+        query = statement.format(row=sql.SQL(ROW), raw=raw_table(held.connection, held.stream), after=after)
+        rows = fetch_rows(held, query, place)
+        if rows:
+            yield rows
+        if len(rows) < limit:
+            return
+        place |= {"stamp": rows[-1].stamp, "key": rows[-1].external_id}
+        after = sql.SQL(">")
+
+
+def pending_rows(held: Holder, *, limit: int) -> Iterator[list[RawRow]]:
+    """Batches of rows whose references can be looked up by now."""
+    query = sql.SQL(PENDING).format(row=sql.SQL(ROW), raw=raw_table(held.connection, held.stream))
+    place = {"key": "", "limit": limit}
+    while rows := fetch_rows(held, query, place):
+        yield rows
+        place["key"] = rows[-1].external_id
+
+
+def fetch_rows(held: Holder, query: sql.Composed, place: dict[str, Any]) -> list[RawRow]:
+    with held.reading() as session:
+        return session.cursor(row_factory=args_row(RawRow)).execute(query, held.names | place).fetchall()
+
+
+def shape_chunk(held: Holder, chunk: ShapeChunk) -> ShapeCounters:
+    """Commits the chunk. Raises LeaseHeld (nothing written) or DestinationError."""
+    return held.write(lambda session: Shaping(held, session, chunk).commit())
+
+
+def shape_done(held: Holder, *, below: str, mapping_hash: str) -> None:
+    """All rows stamped below are shaped with this mapping."""
+    change = StateChange(shaped_below=below, mapping_hash=mapping_hash)
+    held.write(lambda session: write_state(session, held.connection, held.stream, change))
+
+
+@dataclass
+class Shaping:
+    """One chunk inside its transaction."""
+
+    held: Holder
+    session: psycopg.Connection[Any]
+    chunk: ShapeChunk
+
+    def commit(self) -> ShapeCounters:
+        self.session.execute(LOCK_KIND, (self.chunk.kind.kind,))
+        changed = [row for row in self.chunk.upserts if row.changed]
+        refused = self.copy(changed) if changed else []
+        outcomes, ambiguous = self.shape() if changed else ({}, [])
+        bad = [*self.chunk.rejected, *self.with_payloads([*refused, *ambiguous])]
+        self.close_quarantine({key for key, *_ in bad})
+        quarantine(self.held, self.session, "mapping", bad)
+        deleted = self.delete()
+        return ShapeCounters(
+            created=outcomes.get("created", 0),
+            updated=outcomes.get("updated", 0) + outcomes.get("matched", 0),
+            unchanged=outcomes.get("unchanged", 0)
+            + len(self.chunk.upserts)
+            - len(changed)
+            + len(self.chunk.deletes)
+            - deleted,
+            deleted=deleted,
+            quarantined=len(bad),
+        )
+
+    @property
+    def canonical(self) -> sql.Identifier:
+        return canonical_table(self.chunk.kind.kind)
+
+    def copy(self, rows: list[ShapedRow]) -> list[tuple[str, list[dict[str, Any]]]]:
+        """Brings the rows into the temporary table; returns the keys of those that can't be stored, with reasons."""
+        names = columns(self.chunk.fields)
+        self.session.execute(sql.SQL(TABLE).format(fields=names, canonical=self.canonical))
+        described = self.session.execute(sql.SQL("SELECT {} FROM shaped LIMIT 0").format(names)).description or []
+        types = (*TYPES, *(column.type_code for column in described))
+        uuids = {column.name for column in described if column.type_code == UUID_OID}
+        found = self.resolve(rows)
+
+        def copy(part: Sequence[tuple[ShapedRow, bytes]]) -> None:
+            forms = (self.form(row, new_id, found, uuids) for row, new_id in part)
+            copy_rows(self.session, "shaped", (*COLUMNS, *self.chunk.fields), types, forms)
+
+        refused = copy_storable(self.session, copy, list(zip(rows, new_ids(len(rows)), strict=True)))
+        return [(row.external_id, unstorable(why, row.external_id[:SAMPLE_CHARACTERS])) for (row, _), why in refused]
+
+    def form(
+        self, row: ShapedRow, new_id: bytes, found: dict[tuple[str, str], UUID], uuids: set[str]
+    ) -> tuple[Any, ...]:
+        """One row of the temporary table."""
+        values, pending = row.values, None
+        if row.references:
+            values, pending = dict(values), {}
+            for name, target in row.references.items():
+                known = found.get(target)
+                values[name] = known if known is None or name in uuids else str(known)
+                if known is None:
+                    pending[name] = {"stream": target[0], "external_id": target[1]}
+        changed = None if len(row.changed) == len(self.chunk.fields) else list(row.changed)
+        return (
+            row.external_id,
+            row.version,
+            JSONB_FORM + encode(row.base),
+            changed,
+            JSONB_FORM + encode(pending) if pending else None,
+            new_id,
+            *(values[name] for name in self.chunk.fields),
+        )
+
+    def resolve(self, rows: list[ShapedRow]) -> dict[tuple[str, str], UUID]:
+        """The canonical ids of the records that the rows refer to, as far as they are known."""
+        wanted = {target for row in rows for target in row.references.values() if storable_key(target[1])}
+        if not wanted:
+            return {}
+        streams, keys = map(list, zip(*wanted, strict=True))
+        found = self.session.execute(RESOLVE, {**self.held.names, "streams": streams, "keys": keys})
+        return {(stream, key): canonical_id for stream, key, canonical_id in found}
+
+    def shape(self) -> tuple[dict[str, int], list[tuple[str, list[dict[str, Any]]]]]:
+        """Rows by outcome, and the keys of ambiguous ones with their reasons."""
+        statement = shape_statement(self.canonical, self.chunk.fields, self.chunk.match)
+        outcomes: dict[str, int] = {}
+        ambiguous: list[tuple[str, list[dict[str, Any]]]] = []
+        for outcome, count, candidates in self.session.execute(
+            statement, {**self.held.names, "kind": self.chunk.kind.kind}
+        ):
+            outcomes[outcome] = count
+            for key, (by, ids) in (candidates or {}).items():
+                message = f"several {self.chunk.kind.kind} records have the same {by}"
+                reason = {"rule": "ambiguous_match", "field": by, "message": message, "sample": ", ".join(ids)}
+                ambiguous.append((key, [reason]))
+        return outcomes, ambiguous
+
+    def with_payloads(self, bad: list[tuple[str, list[dict[str, Any]]]]) -> list[Rejection]:
+        """Rejections of rows known by their key, with what is stored of them."""
+        if not bad:
+            return []
+        query = sql.SQL(PAYLOADS).format(raw=raw_table(self.held.connection, self.held.stream))
+        stored = {key: (text, digest) for key, text, digest in self.session.execute(query, ([key for key, _ in bad],))}
+        return [(key, *stored[key], reasons) for key, reasons in bad]
+
+    def close_quarantine(self, bad: set[str | None]) -> None:
+        """Rows that could be mapped, or are deleted, end what was wrong with them."""
+        if any_open(self.held, self.session, "mapping"):
+            well: Iterable[str] = (row.external_id for row in self.chunk.upserts if row.external_id not in bad)
+            heal(self.held, self.session, "mapping", [*well, *self.chunk.deletes])
+
+    def delete(self) -> int:
+        """Unlinks deleted records. Returns how many were linked."""
+        if not self.chunk.deletes:
+            return 0
+        unlinked = self.session.execute(UNLINK, {**self.held.names, "keys": self.chunk.deletes}).fetchall()
+        if unlinked:
+            keys, ids = map(list, zip(*unlinked, strict=True))
+            gone = self.session.execute(sql.SQL(DELETE).format(canonical=self.canonical), {"ids": ids}).fetchall()
+            values = {**self.held.names, "keys": keys, "ids": ids, "gone": [row[0] for row in gone]}
+            self.session.execute(NOTE_DELETED, values)
+        return len(unlinked)
+
+
+UUID_OID = 2950
+
+
+def columns(names: Iterable[str], table: str | None = None) -> sql.Composed:
+    """``a, b`` or ``t.a, t.b``."""
+    return sql.SQL(", ").join([sql.Identifier(table, name) if table else sql.Identifier(name) for name in names])
+
+
+def shape_statement(canonical: sql.Identifier, names: Sequence[str], match: Sequence[Sequence[str]]) -> sql.Composed:
+    """``SHAPE`` for a kind's fields and a stream's ways to match."""
+    tables = [f"m{number}" for number in range(len(match))]
+    matches = [
+        sql.SQL(MATCH).format(
+            canonical=canonical,
+            unmatched=sql.SQL(" AND ").join(
+                [sql.SQL("{}.found = 0").format(sql.Identifier(t)) for t in tables[:number]]
+            )
+            if number
+            else sql.SQL("true"),
+            same=sql.SQL(" AND ").join(
+                [
+                    sql.SQL("{0} = {1} AND {1}::text <> ''").format(sql.Identifier("c", n), sql.Identifier("s", n))
+                    for n in keys
+                ]
+            ),
+            alternative=sql.Identifier(tables[number]),
+        )
+        for number, keys in enumerate(match)
+    ]
+    return sql.SQL(SHAPE).format(
+        canonical=canonical,
+        fields=columns(names),
+        current=columns(names, "c"),
+        final=columns(names, "s"),
+        matches=sql.SQL("").join(matches),
+        found=first_found(tables, [sql.SQL("{}.found").format(sql.Identifier(t)) for t in tables], sql.SQL("0")),
+        ids=first_found(tables, [sql.Identifier(t, "ids") for t in tables], sql.SQL("NULL::uuid[]")),
+        by=first_found(tables, [sql.Literal(" and ".join(keys)) for keys in match], sql.SQL("NULL::text")),
+        settled=sql.SQL(", ").join(
+            [sql.SQL(SETTLED).format(name=sql.Literal(n), field=sql.Identifier(n)) for n in names]
+        ),
+        assignments=sql.SQL(", ").join([sql.SQL("{0} = s.{0}").format(sql.Identifier(n)) for n in names]),
+    )
+
+
+# A field as it will be: as it is unless the source changed it; a match fills and doesn't empty.
+SETTLED = """
+CASE WHEN j._changed IS NOT NULL AND {name} <> ALL(j._changed) THEN c.{field}
+     WHEN j._outcome = 'matched' THEN coalesce(j.{field}, c.{field}) ELSE j.{field} END AS {field}"""
+
+
+def first_found(tables: Sequence[str], values: Sequence[sql.Composable], otherwise: sql.SQL) -> sql.Composed:
+    """The value of the first alternative that found any row."""
+    if not tables:
+        return sql.Composed([otherwise])
+    cases = [
+        sql.SQL("WHEN {}.found > 0 THEN {}").format(sql.Identifier(table), value)
+        for table, value in zip(tables, values, strict=True)
+    ]
+    return sql.SQL("CASE {} ELSE {} END").format(sql.SQL(" ").join(cases), otherwise)
+
+
+def new_ids(count: int) -> list[bytes]:
+    """UUIDs of version 7 as bytes: in the order of time, so that an index grows at its end."""
+    moment = int(time.time() * 1000).to_bytes(6, "big")
+    noise = os.urandom(count * 10)
+    return [
+        moment + bytes((0x70 | (part[0] & 0x0F), part[1], 0x80 | (part[2] & 0x3F))) + part[3:10]
+        for part in (noise[at : at + 10] for at in range(0, count * 10, 10))
+    ]
