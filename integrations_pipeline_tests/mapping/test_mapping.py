@@ -233,6 +233,17 @@ def test_the_story_shows_each_step() -> None:
     assert (story.value, story.problem) == ("ours", None)
 
 
+def test_the_story_of_a_reference_ends_with_the_others_id() -> None:
+    (story,) = mapping({"ref": {"from": "c", "lookup": "customers"}}).explain({"c": 7})
+    assert (story.value, story.reference) == (None, "7")
+
+
+def test_a_time_past_the_calendar_is_a_problem() -> None:
+    one = mapping({"day": {"from": "a", "apply": [{"date": "Europe/Berlin"}]}})
+    mapped = one.apply({"a": "9999-12-31T23:59:00Z"})
+    assert [(p["rule"], p["sample"]) for p in mapped.problems] == [("date", "9999-12-31T23:59:00Z")]
+
+
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -248,6 +259,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
     max_leaves=8,
 )
+RECORDS = st.fixed_dictionaries({"a": JSON}, optional={"b": JSON, "c": JSON}) | JSON
 STEPS = st.lists(
     st.sampled_from(
         [
@@ -282,7 +294,7 @@ SOURCES = st.sampled_from(
 
 
 @settings(max_examples=300, deadline=None)
-@given(record=JSON, source=SOURCES, steps=STEPS, target=st.sampled_from(list(KIND)), declared=st.booleans())
+@given(record=RECORDS, source=SOURCES, steps=STEPS, target=st.sampled_from(list(KIND)), declared=st.booleans())
 def test_any_record_is_mapped_and_its_story_is_the_same(
     record: Any, source: Any, steps: Any, target: str, declared: bool
 ) -> None:
