@@ -12,7 +12,7 @@ from pydantic import field_validator, model_validator
 
 from integrations_pipeline.spec.auth import Auth, NoAuth
 from integrations_pipeline.spec.conditions import ConditionText
-from integrations_pipeline.spec.forms import METHODS, Call, Duration, Model, RateText, Size
+from integrations_pipeline.spec.forms import METHODS, Call, Duration, Model, RateText, Size, Unit
 from integrations_pipeline.spec.limits import HOLD_SECONDS, MAX_RESPONSE_BYTES, RETRY_ATTEMPTS, TIMEOUT_SECONDS
 from integrations_pipeline.spec.pagination import Pagination
 from integrations_pipeline.spec.paths import PathText
@@ -65,7 +65,7 @@ class Limit(Model):
     @field_validator("match")
     @classmethod
     def _match(cls, value: str | None) -> str | None:
-        if value is not None and value.split(None, 1)[0] not in (*METHODS, "*"):
+        if value is not None and value.partition(" ")[0] not in (*METHODS, "*"):
             raise ValueError(f"a match like 'GET /search/*' was expected, not {value!r}")
         return value
 
@@ -75,9 +75,6 @@ class Limit(Model):
             return True
         pattern = "".join(".*" if char == "*" else re.escape(char) for char in self.match)
         return re.fullmatch(pattern, f"{method} {path}") is not None
-
-
-Unit = Literal["s", "ms", "unix", "unix_ms"]
 
 
 class Quota(Model):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator
 
-from integrations_pipeline.spec.forms import Call, Duration, Model
+from integrations_pipeline.spec.forms import Call, Duration, Model, Unit
 from integrations_pipeline.spec.paths import PathText
 from integrations_pipeline.spec.places import ReadPlaceText, SendPlaceText
 
@@ -71,7 +71,7 @@ class Jwt(Model):
 
 class Expires(Model):
     read: ReadPlaceText
-    unit: Literal["s", "ms", "unix", "unix_ms", "iso"] = "s"
+    unit: Unit = "s"
 
 
 class LoginCall(Call):

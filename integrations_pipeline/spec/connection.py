@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
@@ -11,7 +12,17 @@ from pydantic import Field as Key
 
 from integrations_pipeline.spec.api import Api
 from integrations_pipeline.spec.fields import Field
-from integrations_pipeline.spec.forms import Duration, EveryText, HoursText, Model, Percent, parse_percent
+from integrations_pipeline.spec.forms import (
+    Duration,
+    Every,
+    EveryText,
+    HoursText,
+    Model,
+    Name,
+    Percent,
+    Plain,
+    parse_percent,
+)
 from integrations_pipeline.spec.secrets import SecretSource
 from integrations_pipeline.spec.streams import Stream
 from integrations_pipeline.spec.webhook import Webhook
@@ -56,37 +67,64 @@ class Alert(Model):
     remind: Duration = timedelta(days=1)
 
 
+def parse_function(value: Any) -> Any:
+    """``module.function``."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", value):
+        raise ValueError(f"module.function was expected, not {value!r}")
+    return value
+
+
+def parse_owner(value: Any) -> Any:
+    """An e-mail address or ``team:NAME``, the two forms Dagster knows."""
+    if not isinstance(value, str) or not re.fullmatch(r"team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+", value):
+        raise ValueError(f"an e-mail address or team:NAME was expected, not {value!r}")
+    return value
+
+
+def parse_tag(value: Any) -> Any:
+    """``key`` or ``key=value``."""
+    if not isinstance(value, str) or not re.fullmatch(r"[\w.-]{1,63}(=[\w.-]{1,63})?", value):
+        raise ValueError(f"a tag like team or team=sales was expected, not {value!r}")
+    return value
+
+
+Function = Annotated[str, BeforeValidator(parse_function, json_schema_input_type=str)]
+Owner = Annotated[str, BeforeValidator(parse_owner, json_schema_input_type=str)]
+Tag = Annotated[str, BeforeValidator(parse_tag, json_schema_input_type=str)]
+
+
 class Hooks(Model):
     """The only code: ``module.function`` each."""
 
-    request: str | None = None
-    page: str | None = None
-    record: str | None = None
-    verify: str | None = None
+    request: Function | None = None
+    page: Function | None = None
+    record: Function | None = None
+    verify: Function | None = None
 
 
 class Connection(Model):
     """One account of one outside system, the connector's facts merged in and settings filled in."""
 
-    connection: str
-    uses: str | None = None
+    connection: Name
+    uses: Name | None = None
     description: str = ""
-    settings: dict[str, Any] = {}
-    secrets: dict[str, SecretSource] = {}
+    settings: dict[Name, Plain] = {}
+    secrets: dict[Name, SecretSource] = {}
     select: list[str] | None = None
-    every: EveryText | None = None
+    every: EveryText = Every(interval=timedelta(hours=1))
     off_peak: HoursText | None = None
     expect: Expect = Expect()
     alerts: list[Alert] = []
-    owner: str | None = None
-    tags: list[str] = []
+    owner: Owner | None = None
+    tags: list[Tag] = []
     faults: dict[str, Any] = {}
     log_bodies: Literal["failures", "all"] = "failures"
     hooks: Hooks = Hooks()
     api: Api
-    streams: dict[str, Stream] = Key(min_length=1)
+    streams: dict[Name, Stream] = Key(min_length=1)
     webhook: Webhook | None = None
     _file: FilePath | None = PrivateAttr(default=None)
+    _kinds: dict[str, Kind] = PrivateAttr(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -96,6 +134,11 @@ class Connection(Model):
     def file(self) -> FilePath | None:
         """The YAML it came from."""
         return self._file
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """The kinds its streams are mapped to, as they were when it was loaded."""
+        return self._kinds
 
     @property
     def selected(self) -> dict[str, Stream]:
@@ -115,6 +158,18 @@ class Connection(Model):
         return ordered
 
 
+class Connector(Model):
+    """What a connector file may hold. It may be incomplete: a connection's keys are merged in before it is checked."""
+
+    connector: Name
+    description: str = ""
+    settings: dict[Name, Plain] = {}
+    hooks: Hooks = Hooks()
+    api: dict[str, Any] = {}
+    streams: dict[str, Any] = {}
+    webhook: dict[str, Any] | None = None
+
+
 class OnChange(Model):
     url: SecretSource
     secret: SecretSource
@@ -123,9 +178,9 @@ class OnChange(Model):
 class Kind(Model):
     """A kind of the team's own model: one canonical table."""
 
-    kind: str
+    kind: Name
     description: str = ""
-    fields: dict[str, Field] = Key(min_length=1)
+    fields: dict[Name, Field] = Key(min_length=1)
     on_change: list[OnChange] = []
 
     @field_validator("fields")

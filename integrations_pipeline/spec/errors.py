@@ -14,7 +14,8 @@ Each says what happened, where (connection, stream, record, request), who must a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -196,17 +197,7 @@ class DestinationError(Failed):
     default_next = "check its log, disk and permissions"
 
 
-@dataclass
-class Problems:
-    """Collects what is wrong in a file, so that all of it is said at once."""
-
-    found: list[Problem] = field(default_factory=list)
-
-    def add(self, file: str, line: int, path: str, message: str) -> None:
-        self.found.append(Problem(file, line, path, message))
-
-    def raise_if_any(self) -> None:
-        """Raises ConfigError naming every problem, in file order."""
-        if self.found:
-            ordered = tuple(sorted(set(self.found), key=lambda p: (p.file, p.line, p.path)))
-            raise ConfigError("\n".join(map(str, ordered)), problems=ordered)
+def config_error(problems: Iterable[Problem]) -> ConfigError:
+    """One error that names every problem, in file order."""
+    ordered = tuple(sorted(set(problems), key=lambda one: (one.file, one.line, one.path, one.message)))
+    return ConfigError("\n".join(map(str, ordered)), problems=ordered)

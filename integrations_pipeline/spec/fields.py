@@ -21,7 +21,7 @@ class Field(Model):
     required: bool = Key(False, description="null, an empty path and a missing key are refused")
     format: Format | None = None
     formats: list[str] | None = Key(
-        None, description="of dates: iso, unix, unix_ms, or strptime patterns, tried in order"
+        None, min_length=1, description="of dates: iso, unix, unix_ms, or strptime patterns, tried in order"
     )
     zone: str | None = Key(None, description="the zone of times that name none; without it they are rejected")
     min: Any = None
@@ -29,6 +29,14 @@ class Field(Model):
     max_length: int | None = Key(None, gt=0)
     values: list[Any] | None = None
     description: str = ""
+
+    @field_validator("formats")
+    @classmethod
+    def _formats(cls, value: list[str] | None) -> list[str] | None:
+        for one in value or ():
+            if one not in ("iso", "unix", "unix_ms") and "%" not in one:
+                raise ValueError(f"iso, unix, unix_ms or a pattern like %d.%m.%Y was expected, not {one!r}")
+        return value
 
     @field_validator("zone")
     @classmethod

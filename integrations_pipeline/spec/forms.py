@@ -14,6 +14,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
+from integrations_pipeline.spec.limits import NAME_BYTES
+
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 SIZE_UNITS = {"B": 1, "kB": 1000, "KB": 1000, "MB": 1000**2, "GB": 1000**3}
@@ -181,6 +183,35 @@ def parse_every(value: Any) -> Every:
 
 
 EveryText = Annotated[Every, BeforeValidator(parse_every, json_schema_input_type=str)]
+
+Unit = Literal["s", "ms", "unix", "unix_ms"]
+"""Of a number that tells a time: a span in seconds or milliseconds, or a moment since 1970."""
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def parse_name(value: Any) -> str:
+    """Names become assets, tables and columns: ``[a-z][a-z0-9_]*`` without ``__``, at most ``limits.NAME_BYTES``."""
+    if not isinstance(value, str) or not NAME.fullmatch(value) or "__" in value:
+        raise ValueError(f"a name of a-z, 0-9 and single _ that starts with a letter was expected, not {value!r}")
+    if len(value) > NAME_BYTES:
+        raise ValueError(f"a name of at most {NAME_BYTES} characters was expected; this has {len(value)}")
+    return value
+
+
+Name = Annotated[str, BeforeValidator(parse_name, json_schema_input_type=str)]
+
+
+def parse_plain(value: Any) -> Any:
+    """Text, a number, true or false; null where a connector's default is to be given by the connection."""
+    if isinstance(value, list | dict):
+        raise ValueError("a plain value was expected: text, a number, true or false")
+    if isinstance(value, str) and "<" in value:
+        raise ValueError("a setting is a plain value: no '<', and no placeholder inside another")
+    return value
+
+
+Plain = Annotated[Any, BeforeValidator(parse_plain)]
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 

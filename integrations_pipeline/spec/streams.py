@@ -94,6 +94,12 @@ class Deletes(Model):
     at_most: Percent = limits.TOMBSTONE_PERCENT
     feed: Feed | None = None
 
+    @model_validator(mode="after")
+    def _some(self) -> Deletes:
+        if self.when is None and self.snapshot is None and self.feed is None:
+            raise ValueError("at least one of when, snapshot, feed was expected")
+        return self
+
 
 class Get(Call):
     record: PathText | None = None
@@ -137,6 +143,14 @@ class Stream(Model):
         if self.request is not None:
             check_request(self.request)
         return self
+
+    @property
+    def call(self) -> Call:
+        """The incremental list's request. A stream read inside its parent has none: ValueError."""
+        return Call.model_validate(
+            {"request": self.request, "query": self.query, "headers": self.headers, "body": self.body,
+             "graphql": self.graphql}
+        )  # fmt: skip
 
     @property
     def parent_stream(self) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -32,7 +33,7 @@ class Verify(Model):
     format: str | None = None
     signed: str | None = None
     timestamp: ReadPlaceText | None = None
-    unit: Literal["s", "ms", "iso"] = "s"
+    unit: Literal["s", "ms"] = "s"
     tolerance: Duration = timedelta(minutes=5)
     secret: str | list[str] | None = None
     prefix: str = ""
@@ -92,11 +93,21 @@ class Subscribe(Call):
     expires: ReadPlaceText | None = None
 
 
+def parse_payload(value: Any) -> str:
+    """``json``, ``form``, or ``form FIELD`` where one field of the form holds the JSON."""
+    if not isinstance(value, str) or not re.fullmatch(r"json|form( \S+)?", value):
+        raise ValueError(f"json, form or 'form FIELD' was expected, not {value!r}")
+    return value
+
+
+Payload = Annotated[str, BeforeValidator(parse_payload, json_schema_input_type=str)]
+
+
 class Webhook(Model):
     """The `webhook` block: how a delivery is verified, read and answered, and what each event does."""
 
     verify: Verify
-    payload: str = "json"
+    payload: Payload = "json"
     each: PathText | None = None
     event_type: Places | None = None
     event_id: Places | None = None

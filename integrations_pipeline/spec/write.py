@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import BeforeValidator, model_validator
 from pydantic import Field as Key
-from pydantic import model_validator
 
 from integrations_pipeline.spec.conditions import ConditionText
 from integrations_pipeline.spec.forms import Call, Duration, Model
-from integrations_pipeline.spec.paths import PathText
+from integrations_pipeline.spec.paths import WHOLE, Path, PathText, parse_path
 from integrations_pipeline.spec.places import SendPlaceText
 
 Policy = Literal["remote_wins", "local_wins", "newest_wins", "review"]
+
+
+def parse_answer(value: Any) -> Path | str:
+    """``reread``, or a path."""
+    return "reread" if value == "reread" else parse_path(value)
+
+
+Answer = Annotated[Any, BeforeValidator(parse_answer, json_schema_input_type=str | list[str])]
 
 
 class WriteCall(Call):
@@ -50,6 +58,12 @@ class Batch(Model):
     by: str = Key("order", description="`order`, or the path of an item's id in its result")
     status: PathText | None = None
 
+    @model_validator(mode="after")
+    def _some(self) -> Batch:
+        if self.create is None and self.update is None and self.upsert is None:
+            raise ValueError("at least one of create, update, upsert was expected")
+        return self
+
 
 class Write(Model):
     """The `write` block: which canonical fields leave, by which calls, and who wins a conflict."""
@@ -60,7 +74,7 @@ class Write(Model):
     upsert: WriteCall | None = None
     delete: WriteCall | None = None
     set: dict[str, Any] = {}
-    answer: PathText | Literal["reread"] = Key("reread")
+    answer: Answer = Key(WHOLE, description="where the reply holds the record; `reread`: it is read again instead")
     id: PathText | None = None
     idempotency: Idempotency | None = None
     find: Find | None = None
