@@ -1,0 +1,496 @@
+"""One simulated source: answers the requests its YAML declares, and lets tests change and inspect what it holds.
+
+A request passes `Simulation.answer` in order: credentials, limits, view, page. Seeded faults will wrap that method,
+since whatever a source does wrong shows in an answer; webhooks will listen where `changed` is called; writes will be
+further purposes of a view. All three see the same datasets.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import format_datetime, parsedate_to_datetime
+from threading import RLock
+from typing import Any
+
+from integrations_pipeline.simulator import shaping, stamps
+from integrations_pipeline.simulator.access import Access, Limits
+from integrations_pipeline.simulator.dataset import Dataset, Selection
+from integrations_pipeline.simulator.paging import Page, Pager, item_id, read_token
+from integrations_pipeline.simulator.records import Plan, put
+from integrations_pipeline.simulator.views import Request, View, Views
+from integrations_pipeline.spec.clock import Clock, SystemClock
+from integrations_pipeline.spec.connection import Connection
+from integrations_pipeline.spec.decoding import encode
+from integrations_pipeline.spec.errors import CursorExpired, DataError, IntegrationError, NotFound
+from integrations_pipeline.spec.paths import MISSING, Path, parse_path
+from integrations_pipeline.spec.placeholders import as_text
+from integrations_pipeline.spec.places import SendPlace
+from integrations_pipeline.spec.streams import Records, StreamCursor
+
+CACHE_BYTES = 64_000_000
+"""Finished answers kept for equal requests, until the next change: a benchmark measures its reader, not this source."""
+
+LOGGED_REQUESTS = 100_000
+
+STATUSES: dict[type[IntegrationError], int] = {DataError: 400, NotFound: 404, CursorExpired: 410}
+Row = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Answer:
+    """A whole answer. ``count`` is how many records it holds."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One line of the request log. ``path`` is below the mount, ``stream`` is empty where none was meant."""
+
+    at: datetime
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    body: Any
+    stream: str
+    purpose: str
+    status: int
+    count: int
+
+
+def refusal(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Answer:
+    return Answer(status, encode({"error": {"code": code, "message": message}}), dict(headers or {}))
+
+
+class Simulation:
+    """A fake of the connection's source, seeded and repeatable.
+
+    ``records`` is how many each top-level stream holds (a key of few values holds fewer), ``page_limit`` caps what a
+    page may hold, ``secrets`` gives values by name (default: as the connection resolves them; ConfigError where one is
+    missing), ``latency_ms`` is added to every answer. Thread-safe.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        records: int = 1000,
+        seed: int = 0,
+        page_limit: int | None = None,
+        secrets: Mapping[str, str] | None = None,
+        enforce_limits: bool = False,
+        latency_ms: float = 0.0,
+        clock: Clock | None = None,
+    ):
+        self.connection = connection
+        self.name = connection.name
+        self.records = records
+        self.seed = seed
+        self.page_limit = page_limit
+        self.latency_ms = latency_ms
+        self.clock = clock or SystemClock()
+        self.lock = RLock()
+        self.views = Views(connection)
+        self.access = Access(connection, secrets)
+        self.limits = Limits(connection, self.clock.monotonic_seconds) if enforce_limits else None
+        self.newest = stamps.microseconds(self.clock.now()) - stamps.DAY
+        self.datasets: dict[str, Dataset] = {}
+        for name in connection.streams:
+            self.dataset(name)
+        self.log: deque[Asked] = deque(maxlen=LOGGED_REQUESTS)
+        self.kept: OrderedDict[tuple[str, ...], Answer] = OrderedDict()
+        self.kept_bytes = 0
+
+    def url(self, port: int, host: str = "127.0.0.1") -> str:
+        """What `api.url` is to be replaced by."""
+        return f"http://{host}:{port}/{self.name}{self.views.base}"
+
+    def dataset(self, name: str) -> Dataset:
+        """The contents of a stream; its parents' come first. Raises DataError for an unknown one."""
+        if name not in self.connection.streams:
+            raise DataError(f"{self.name} has no stream {name}")
+        if name not in self.datasets:
+            parent = self.connection.streams[name].parent_stream
+            parents = self.dataset(parent) if parent else None
+            count = self.records if parents is None else parents.seeded * 4
+            plan = Plan(self.connection, name, self.seed, count, self.lookup, self.newest)
+            self.datasets[name] = Dataset(plan, self.clock, parents)
+        return self.datasets[name]
+
+    def lookup(self, stream: str, number: int) -> Any:
+        """The key of one of a stream's seeded records, chosen by any number; None where there is none near."""
+        dataset = self.dataset(stream)
+        for attempt in range(8 if dataset.seeded else 0):
+            ordinal = (number + attempt) % dataset.seeded
+            if dataset.is_seeded(ordinal):
+                return dataset.plan.key.write(ordinal)[0]
+        return None
+
+    # answering
+
+    def answer(self, request: Request) -> Answer:
+        """The answer to any request; never raises on what is sent."""
+        with self.lock:
+            view = self.views.match(request)
+            try:
+                answer = self.refused(request) or self.viewed(view, request)
+            except tuple(STATUSES) as error:
+                answer = refusal(STATUSES[type(error)], error.error_class, error.what)
+            self.note(request, view, answer)
+            return answer
+
+    def refused(self, request: Request) -> Answer | None:
+        if not self.access.allows(request):
+            return refusal(401, "unauthorized", "the credentials are missing or wrong")
+        path = request.path.removeprefix(self.views.base)
+        wait = self.limits.refuse(request.method, path) if self.limits else None
+        if wait is None:
+            return None
+        return refusal(429, "rate_limited", f"too many requests: wait {wait} s", {"Retry-After": str(wait)})
+
+    def note(self, request: Request, view: View | None, answer: Answer) -> None:
+        if self.limits:
+            quota = self.limits.headers(request.method, request.path.removeprefix(self.views.base))
+            answer.headers = {**answer.headers, **quota}
+        stream, purpose = (view.stream, view.purpose) if view else ("", "")
+        entry = Asked(
+            self.clock.now(),
+            request.method,
+            request.path,
+            request.query,
+            request.body,
+            stream,
+            purpose,
+            answer.status,
+            answer.count,
+        )
+        self.log.append(entry)
+
+    def viewed(self, view: View | None, request: Request) -> Answer:
+        """The answer of a view, from the cache where nothing changed since an equal request."""
+        if view is None:
+            raise NotFound(f"nothing is at {request.method} {request.path}")
+        validators = self.validators(view)
+        if validators and is_fresh(request, validators):
+            return Answer(304, b"", validators)
+        key = (request.method, request.path, request.query_string, request.content.hex(), request.origin)
+        answer = self.kept.get(key)
+        if answer is None:
+            answer = self.fresh(view, request)
+            answer.headers.update(validators)
+            self.keep(key, answer)
+        return answer
+
+    def keep(self, key: tuple[str, ...], answer: Answer) -> None:
+        self.kept[key] = answer
+        self.kept_bytes += len(answer.body)
+        while self.kept_bytes > CACHE_BYTES:
+            self.kept_bytes -= len(self.kept.popitem(last=False)[1].body)
+
+    def validators(self, view: View) -> dict[str, str]:
+        """ETag or Last-Modified of a list, where the stream declares that it can be asked for."""
+        stream = self.connection.streams.get(view.stream)
+        if stream is None or stream.probe is None or view.purpose not in ("list", "full"):
+            return {}
+        dataset = self.datasets[view.stream]
+        if stream.probe == "etag":
+            return {"ETag": f'"{self.seed:x}-{dataset.stamp_now:x}-{dataset.next_rank:x}"'}
+        return {"Last-Modified": format_datetime(dataset.modified_at, usegmt=True)}
+
+    def fresh(self, view: View, request: Request) -> Answer:
+        if view.purpose == "check":
+            return Answer(200, encode({"ok": True}))
+        dataset, values = self.datasets[view.stream], view.values(request)
+        if view.purpose == "get":
+            return self.one(view, dataset, values)
+        parent = self.parent_asked(dataset, values)
+        return self.listed(view, dataset, request, self.selection(view, dataset, request, values, parent), parent)
+
+    def parent_asked(self, dataset: Dataset, values: Mapping[str, Any]) -> int | None:
+        """The number of the parent record that a child list is asked under. Raises NotFound for one that is gone."""
+        if dataset.parents is None:
+            return None
+        before = f"{dataset.parents.plan.name}."
+        for name, value in values.items():
+            if name.startswith(before):
+                found = dataset.parents.find(parse_path(name.removeprefix(before)), value)
+                if found is None or not dataset.parents.lives(found):
+                    raise NotFound(f"no {before}{value}")
+                return found
+        raise NotFound(f"a list of {dataset.plan.name} is asked without its {before}")
+
+    def selection(
+        self, view: View, dataset: Dataset, request: Request, values: Mapping[str, Any], parent: int | None
+    ) -> Selection:
+        """What part of the stream a request asks for."""
+        if view.purpose == "full":
+            return Selection(by_change=self.wrapped(view), parent=parent)
+        feed = dataset.plan.stream.deletes.feed if dataset.plan.stream.deletes else None
+        cursor = feed.cursor if view.purpose == "feed" and feed else dataset.plan.cursor
+        bounds = self.bounds(view, dataset, cursor, request, values) if cursor else {}
+        if view.purpose == "feed":
+            return Selection(by_change=True, gone=True, only_gone=True, parent=parent, **bounds)
+        gone = bool(dataset.plan.gone)
+        return Selection(by_change=self.by_change(view, dataset), gone=gone, parent=parent, **bounds)
+
+    def wrapped(self, view: View) -> bool:
+        return view.pagination.type == "keyset" and bool(view.records and view.records.unwrap)
+
+    def by_change(self, view: View, dataset: Dataset) -> bool:
+        """Lists with a promised order are sorted by the cursor; pages that go on from a key are sorted by the key."""
+        plan = dataset.plan
+        if view.pagination.type == "keyset":
+            return plan.pages_by_change
+        return bool(plan.cursor and plan.cursor.field and plan.cursor.order != "none") and not plan.stamp_in_key
+
+    def bounds(
+        self, view: View, dataset: Dataset, cursor: StreamCursor, request: Request, values: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The cursor's bounds in a request. Raises DataError for a value of another form, CursorExpired for a token."""
+        since = values.get("cursor") if cursor.send is None else request.sent(cursor.send)
+        until = values.get("cursor.end") if cursor.send_end is None else request.sent(cursor.send_end)
+        if self.is_a_page(view, cursor, since):
+            since = None
+        if cursor.read is not None:
+            return {} if since in (None, "") else {"after_rank": read_sync_token(as_text(since))}
+        form = stamps.form_in_requests(cursor, dataset.plan.form)
+        found: dict[str, Any] = {}
+        try:
+            if since not in (None, ""):
+                found["since"] = form.read(since)[0]
+            if until not in (None, ""):
+                found["until"] = form.read(until)[1]
+        except (ValueError, TypeError, OverflowError):
+            raise DataError(f"{since!r} or {until!r} is no {form.name} value") from None
+        return found
+
+    def is_a_page(self, view: View, cursor: StreamCursor, value: Any) -> bool:
+        """Whether the cursor's place holds a page's position instead: it may be sent at the same place."""
+        place: SendPlace | None = getattr(view.pagination, "send", None)
+        if place is None or place != cursor.send or value is None:
+            return False
+        return view.pagination.type == "keyset" or read_token(as_text(value)) is not None
+
+    def listed(
+        self, view: View, dataset: Dataset, request: Request, selection: Selection, parent: int | None
+    ) -> Answer:
+        plan, cursor = dataset.plan, dataset.plan.cursor
+        descending = cursor is not None and cursor.order == "desc" and view.purpose != "feed"
+        page = Pager(view, dataset, descending, self.page_limit).page(request, selection)
+        parent_row = self.row(dataset.parents, parent) if dataset.parents and parent is not None else None
+        shape = shaping.Shape(plan, view.records or plan.stream.rows, shaping.around_of(plan, parent_row))
+        if view.purpose == "feed":
+            items: Sequence[Any] = [self.deleted_key(dataset, ordinal) for ordinal in page.ordinals]
+        elif self.wrapped(view):
+            items = [shape.item(self.row(dataset, o), item_id(dataset.mark(o))) for o in page.ordinals]
+        else:
+            items = [shape.item(self.row(dataset, o)) for o in page.ordinals]
+        body, headers = shape.body(items), shape.headers
+        self.mark_cursor(cursor, page)
+        for place, value in page.marks:
+            if place.kind == "header":
+                headers[place.name] = as_text(value)
+            elif isinstance(body, dict) and place.path.parts:
+                put(body, place.path.parts, value)
+        return Answer(200, encode(body), headers, len(page.ordinals))
+
+    def mark_cursor(self, cursor: StreamCursor | None, page: Page) -> None:
+        """An opaque cursor stands on each page, or on the last one; it holds where the list began to be read."""
+        if cursor is not None and cursor.read is not None and (page.is_last or cursor.keep == "first"):
+            page.marks.append((cursor.read, f"sync_{page.snapshot:x}"))
+
+    def deleted_key(self, dataset: Dataset, ordinal: int) -> Row:
+        """An item of the list of deleted keys."""
+        stream = dataset.plan.stream
+        item: Row = {}
+        if stream.deletes and stream.deletes.feed:
+            feed, row = stream.deletes.feed, dataset.row(ordinal)
+            put(item, feed.key.parts, dataset.key_values(row)[0])
+            if feed.cursor and feed.cursor.field:
+                put(item, feed.cursor.field.parts, dataset.plan.form.write(dataset.stamp(ordinal)))
+        return item
+
+    def one(self, view: View, dataset: Dataset, values: Mapping[str, Any]) -> Answer:
+        """One record by its key. Raises NotFound where there is none, or it is deleted without a flag of its own."""
+        plan = dataset.plan
+        key = [values.get("external_id", values.get(f"key.{path}")) for path in plan.key_paths]
+        ordinal = dataset.find_key(key)
+        flagged = bool(plan.gone) and not any(path.parts[0] in plan.included for path, _ in plan.gone)
+        if ordinal is None or not (dataset.lives(ordinal) or flagged):
+            raise NotFound(f"no {plan.name} {as_text(key[0] if len(key) == 1 else key)}")
+        rows = plan.stream.rows
+        path = view.records.path if view.records else Path(())
+        records = Records(path=path, include={} if rows.unwrap else rows.include)
+        shape = shaping.Shape(plan, records, {})
+        item = shape.item(self.row(dataset, ordinal))
+        body: Row = {}
+        if path.parts:
+            put(body, path.parts, item)
+        return Answer(200, encode(body if path.parts else item), count=1)
+
+    # contents
+
+    def row(self, dataset: Dataset, ordinal: int) -> Row:
+        """A record with the rows of other streams that lie inside it."""
+        row = dataset.row(ordinal)
+        change = dataset.changes.get(ordinal)
+        for child in self.datasets.values():
+            stream = child.plan.stream
+            path = stream.rows.path
+            if stream.parent == dataset.plan.name and not (change and path in change.values):
+                rows = [self.row(child, inner) for inner in child.seeded_of(ordinal)]
+                if rows or not stream.rows.optional:
+                    put(row, path.parts, shaping.embedded(child.plan, rows))
+        return row
+
+    def landed(self, dataset: Dataset, ordinal: int) -> Row:
+        """A record as a reader lands it, with what is included from around it."""
+        parent = dataset.parent(ordinal)
+        parent_row = dataset.parents.row(parent) if dataset.parents and parent is not None else None
+        return self.row(dataset, ordinal) | shaping.around_of(dataset.plan, parent_row)
+
+    def contents(self, stream: str, *, deleted: bool = False) -> Iterator[Row]:
+        """Every live record as a reader should land it, in order of place; with ``deleted`` also the tombstones."""
+        dataset = self.dataset(stream)
+        if dataset.plan.stream.parent:
+            yield from self.lying_inside(dataset)
+            return
+        for ordinal in dataset.all():
+            if dataset.lives(ordinal) or deleted:
+                yield self.landed(dataset, ordinal)
+
+    def lying_inside(self, dataset: Dataset) -> Iterator[Row]:
+        """The rows of a stream that lies inside its parent's records."""
+        parents = dataset.parents
+        for ordinal in parents.live() if parents else ():
+            parent_row = self.row(parents, ordinal) if parents else {}
+            found = dataset.plan.stream.rows.path.get(parent_row)
+            around = shaping.around_of(dataset.plan, parent_row)
+            for row in shaping.rows_in(dataset.plan, found):
+                yield row | around
+
+    def counts(self) -> dict[str, int]:
+        """Live records per stream."""
+        with self.lock:
+            return {name: self.live_count(dataset) for name, dataset in self.datasets.items()}
+
+    def live_count(self, dataset: Dataset) -> int:
+        if dataset.plan.stream.parent:
+            return sum(1 for _ in self.lying_inside(dataset))
+        return dataset.live_count()
+
+    # changes
+
+    def insert(self, stream: str, rows: Iterable[Mapping[str, Any]] | int = 1, parent: Any = None) -> list[str]:
+        """New records: so many seeded ones, or seeded ones with the given values over them. Returns external ids.
+
+        ``parent`` is the external id of a child's parent. Raises DataError, and then inserts nothing further.
+        """
+        with self.lock:
+            dataset = self.changeable(stream)
+            above = None if dataset.parents is None else self.ordinal(dataset.parents, parent)
+            given: Iterable[Mapping[str, Any]] = [{}] * rows if isinstance(rows, int) else rows
+            return self.changed(dataset, [dataset.insert(row, above) for row in given])
+
+    def update(self, stream: str, keys: Sequence[Any] | int = 1, values: Mapping[str, Any] | None = None) -> list[str]:
+        """Changes the records of these external ids, or so many seeded ones: to the values, or one field by seed."""
+        with self.lock:
+            dataset = self.changeable(stream)
+            ordinals = self.meant(dataset, keys)
+            for ordinal in ordinals:
+                dataset.update(ordinal, values)
+            return self.changed(dataset, ordinals)
+
+    def delete(self, stream: str, keys: Sequence[Any] | int = 1) -> list[str]:
+        """Deletes the records of these external ids, or so many seeded ones."""
+        with self.lock:
+            dataset = self.changeable(stream)
+            ordinals = self.meant(dataset, keys)
+            for ordinal in ordinals:
+                dataset.delete(ordinal)
+            return self.changed(dataset, ordinals)
+
+    def changeable(self, stream: str) -> Dataset:
+        dataset = self.dataset(stream)
+        inside = dataset.plan.stream.parent
+        if inside:
+            raise DataError(f"{stream} lies inside {inside}: change the record there")
+        return dataset
+
+    def meant(self, dataset: Dataset, keys: Sequence[Any] | int) -> list[int]:
+        return dataset.chosen(keys) if isinstance(keys, int) else [self.ordinal(dataset, key) for key in keys]
+
+    def ordinal(self, dataset: Dataset, key: Any) -> int:
+        """The record of an external id (a list, or its JSON text, for a composite one). Raises DataError."""
+        parts = key if isinstance(key, list) else [key]
+        if isinstance(key, str) and len(dataset.plan.stream.primary_key) > 1:
+            parts = self.varying(dataset, key)
+        found = dataset.find_key(parts) if len(parts) == len(dataset.plan.key_paths) else None
+        if found is None:
+            raise DataError(f"{dataset.plan.name} has no record {as_text(key)}")
+        return found
+
+    def varying(self, dataset: Dataset, key: str) -> list[Any]:
+        """The parts of a composite external id that the records themselves hold."""
+        plan = dataset.plan
+        try:
+            parts = dict(zip(plan.stream.primary_key, shaping.composite_parts(key), strict=True))
+        except ValueError:
+            raise DataError(f"{key!r} is no composite key of {plan.name}") from None
+        return [parts[path] for path in plan.key_paths]
+
+    def changed(self, dataset: Dataset, ordinals: Sequence[int]) -> list[str]:
+        """After every change: what was computed before it is forgotten. Returns the external ids."""
+        self.kept.clear()
+        self.kept_bytes = 0
+        return [self.external_id(dataset, ordinal) for ordinal in ordinals]
+
+    def external_id(self, dataset: Dataset, ordinal: int) -> str:
+        """One key's text, or a composite one as a JSON array."""
+        row = self.landed(dataset, ordinal)
+        parts = [None if (value := path.get(row)) is MISSING else value for path in dataset.plan.stream.primary_key]
+        return as_text(parts[0]) if len(parts) == 1 else encode(parts).decode()
+
+    def reset(self) -> None:
+        """The seeded beginning: no change, no log."""
+        with self.lock:
+            for dataset in self.datasets.values():
+                dataset.reset()
+            self.kept.clear()
+            self.kept_bytes = 0
+            self.log.clear()
+
+    def requests(self) -> list[Asked]:
+        """The request log, oldest first; at most the last LOGGED_REQUESTS."""
+        with self.lock:
+            return list(self.log)
+
+
+def read_sync_token(text: str) -> int:
+    try:
+        return int(text.removeprefix("sync_"), 16)
+    except ValueError:
+        raise CursorExpired(f"the cursor {text!r} is unknown or too old") from None
+
+
+def is_fresh(request: Request, validators: Mapping[str, str]) -> bool:
+    """Whether what the request holds already is what there is."""
+    if "ETag" in validators:
+        return validators["ETag"] in request.headers.get("if-none-match", "")
+    since = request.headers.get("if-modified-since")
+    try:
+        return bool(since) and parsedate_to_datetime(validators["Last-Modified"]) <= parsedate_to_datetime(since or "")
+    except ValueError:
+        return False
+
+
+def simulated(connection: Connection, port: int) -> Connection:
+    """The same connection, asking the simulator on this port instead."""
+    url = f"http://127.0.0.1:{port}/{connection.name}{Views(connection).base}"
+    return connection.model_copy(update={"api": connection.api.model_copy(update={"url": url})})
