@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
 from psycopg import sql
 
 from integrations_pipeline.spec.decoding import decode
+from integrations_pipeline.store.holder import Holder
 from integrations_pipeline.store.tables import raw_table
 
 BATCH = 500
@@ -40,27 +40,25 @@ class Parent:
 
 
 def parents(
-    session: psycopg.Connection[Any],
-    connection: str,
+    holder: Holder,
     parent_stream: str,
-    child: str,
     *,
     after: str = "",
     mark: str | None = None,
     with_deleted: bool = False,
 ) -> Iterator[list[Parent]]:
     """Batches of parents in the order of their keys. ``mark`` (an xid8) leaves out those unchanged since."""
-    statement = sql.SQL(PARENTS).format(parent=raw_table(connection, parent_stream))
+    statement = sql.SQL(PARENTS).format(parent=raw_table(holder.connection, parent_stream))
     while True:
         values = {
-            "connection": connection,
-            "child": child,
+            "connection": holder.connection,
+            "child": holder.stream,
             "after": after,
             "mark": mark,
             "with_deleted": with_deleted,
             "limit": BATCH,
         }
-        with session.transaction():
+        with holder.reading() as session:
             rows = session.execute(statement, values).fetchall()
         if not rows:
             return
@@ -68,10 +66,10 @@ def parents(
         after = rows[-1][0]
 
 
-def high_mark(session: psycopg.Connection[Any]) -> str:
+def high_mark(holder: Holder) -> str:
     """A change stamp (xid8 as text): whatever is committed after this call is stamped at or past it, unless its
     transaction was already under way, which the snapshot's lower edge covers."""
-    with session.transaction():
+    with holder.reading() as session:
         row = session.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text").fetchone()
     assert row is not None
     return str(row[0])

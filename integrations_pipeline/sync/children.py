@@ -49,28 +49,21 @@ def plan_round(pull: Pull, state: StreamState, *, full: bool) -> dict[str, Any]:
     if not whole and pull.stream.cursor is None and pull.stream.parents == "all" and not pull.stream.parent:
         whole = True
     skips = not whole and (pull.stream.parents == "changed" or pull.stream.parent is not None)
-    began = high_mark(pull.lease.session)
+    began = high_mark(pull.lease)
     mode = "full" if whole else "incremental"
     return {"mode": mode, "after": "", "mark": saved.get("mark") if skips else None, "began": began}
 
 
 def parents_of(pull: Pull, round_: dict[str, Any]) -> Iterator[Parent]:
-    """The parents still to be read. The lease's session is free while a batch of them is fetched."""
+    """The parents still to be read, those of an embedded stream with the deleted ones: their rows go too."""
     batches = parents(
-        pull.lease.session,
-        pull.connection.name,
+        pull.lease,
         pull.stream.parent_stream or "",
-        pull.stream_name,
         after=round_["after"],
         mark=round_["mark"],
         with_deleted=pull.stream.parent is not None,
     )
-    while True:
-        pull.committer.settle()
-        batch = next(batches, None)
-        if batch is None:
-            return
-        yield from batch
+    return (parent for batch in batches for parent in batch)
 
 
 def submit_last_round(pull: Pull) -> None:

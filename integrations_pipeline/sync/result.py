@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from integrations_pipeline.spec.errors import Deferred, IntegrationError
 from integrations_pipeline.store.landing import Counters
 from integrations_pipeline.store.shaping import ShapeCounters
 
-SUCCEEDED, DEFERRED, FAILED = "succeeded", "deferred", "failed"
-EXIT_CODES = {SUCCEEDED: 0, DEFERRED: 3, FAILED: 1}
-WORST_FIRST = (FAILED, DEFERRED, SUCCEEDED)
+Status = Literal["succeeded", "deferred", "failed"]
+EXIT_CODES: dict[Status, int] = {"succeeded": 0, "deferred": 3, "failed": 1}
+WORST_FIRST: tuple[Status, ...] = ("failed", "deferred", "succeeded")
 
 
 def iso(moment: datetime | None) -> str | None:
@@ -27,7 +27,7 @@ class StreamResult:
     """One stream's part of a sync. ``counters`` balance; ``error`` is None only where the stream succeeded."""
 
     stream: str
-    status: str = SUCCEEDED
+    status: Status = "succeeded"
     error: IntegrationError | None = None
     counters: Counters = field(default_factory=Counters)
     shaped: ShapeCounters = field(default_factory=ShapeCounters)
@@ -39,7 +39,7 @@ class StreamResult:
 
     def end_with(self, error: IntegrationError) -> None:
         """Takes the error's outcome: deferred errors come back by themselves, all others fail the stream."""
-        self.status = DEFERRED if isinstance(error, Deferred) else FAILED
+        self.status = "deferred" if isinstance(error, Deferred) else "failed"
         self.error = error
         self.resume_at = error.resume_at
 
@@ -68,10 +68,10 @@ class SyncResult:
     streams: list[StreamResult] = field(default_factory=list)
 
     @property
-    def status(self) -> str:
+    def status(self) -> Status:
         """The worst of the streams': failed beats deferred beats succeeded."""
         found = {one.status for one in self.streams}
-        return next((status for status in WORST_FIRST if status in found), SUCCEEDED)
+        return next((status for status in WORST_FIRST if status in found), "succeeded")
 
     @property
     def exit_code(self) -> int:

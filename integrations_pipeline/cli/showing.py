@@ -1,0 +1,108 @@
+"""`integrations status` and `integrations database-url`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from rich.table import Table
+
+from integrations_pipeline.cli import output
+from integrations_pipeline.spec.home import Home
+from integrations_pipeline.spec.loading import load_all, load_connection
+from integrations_pipeline.store.keeper import keep
+from integrations_pipeline.store.status import StreamStatus
+from integrations_pipeline.store.store import URL_VARIABLE, open_store
+from integrations_pipeline.sync.result import iso
+
+
+def run_status(name: str | None, *, json: bool) -> int:
+    """Broken files are named beside the others; they have no status."""
+    home = Home.from_environment()
+    loaded = load_all(home)
+    connections = [load_connection(name, home)] if name else list(loaded.connections.values())
+    broken = {} if name else loaded.broken
+    with open_store(home=home) as store:
+        rows = store.status(connections)
+    if json:
+        errors = [entry for error in broken.values() for entry in output.error_documents(error)]
+        output.print_json({"streams": [status_document(row) for row in rows], "errors": errors})
+        return 0
+    show_status(rows)
+    for error in broken.values():
+        output.show_error(error)
+    return 0
+
+
+def status_document(row: StreamStatus) -> dict[str, Any]:
+    return {
+        "connection": row.connection,
+        "stream": row.stream,
+        "state": state_of(row),
+        "active": row.active,
+        "last_success": iso(row.last_success),
+        "last_full_refresh": iso(row.last_full_refresh),
+        "lag_seconds": row.lag_seconds,
+        "watermark": row.watermark,
+        "under_way": row.under_way,
+        "resume_at": iso(row.resume_at),
+        "error_count": row.error_count,
+        "last_error": row.last_error,
+        "rows_held": row.rows_held,
+        "rows_deleted": row.rows_deleted,
+        "quarantine_open": row.quarantine_open,
+        "last_run": row.last_run,
+    }
+
+
+def state_of(row: StreamStatus) -> str:
+    """One word: disconnected, never synced, deferred, failed, under way or succeeded."""
+    if not row.active:
+        return "disconnected"
+    if row.last_run is None:
+        return "never synced"
+    status: str = row.last_run["status"]
+    return "under way" if status == "running" else status
+
+
+def show_status(rows: list[StreamStatus]) -> None:
+    if not rows:
+        output.console.print("no connections yet: `integrations new connection` drafts the first one")
+        return
+    table = Table()
+    for heading in ("connection", "stream", "state", "last success", "rows", "deleted", "quarantine", "note"):
+        table.add_column(heading, justify="right" if heading in ("rows", "deleted", "quarantine") else "left")
+    for row in rows:
+        counts = (f"{row.rows_held:,}", f"{row.rows_deleted:,}", f"{row.quarantine_open:,}")
+        table.add_row(row.connection, row.stream, state_of(row), ago(row.lag_seconds), *counts, note(row))
+    output.console.print(table)
+
+
+def ago(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def note(row: StreamStatus) -> str:
+    """What a person should know beside the state: when it resumes, or the last error in short."""
+    if row.resume_at:
+        return f"resumes at {output.local(row.resume_at)}"
+    if row.last_error:
+        return f"{row.last_error['class']}: {row.last_error['message'][:80]}"
+    return "a list is under way" if row.under_way else ""
+
+
+def run_database_url() -> int:
+    """The embedded server stays up for a while after its URL was asked for."""
+    url = os.environ.get(URL_VARIABLE)
+    if not url:
+        home = Home.from_environment()
+        with open_store(home=home) as store:
+            url = store.url
+            keep(home.state)
+    output.console.print(url, markup=False, soft_wrap=True)
+    return 0
