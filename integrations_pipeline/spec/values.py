@@ -193,6 +193,7 @@ def check_iso(value: Any) -> None:
 
 
 def in_utc(moment: datetime) -> datetime:
+    """The moment in UTC. Raises ValueError where the calendar ends before it."""
     try:
         return moment.astimezone(UTC)
     except OverflowError:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 import yaml
 
 from integrations_pipeline.mapping import Mapping
 from integrations_pipeline.spec.connection import Kind
+from integrations_pipeline.spec.home import Home
+from integrations_pipeline.spec.loading import load_all, load_connection
 from integrations_pipeline.spec.streams import Stream
-from integrations_pipeline_tests.house.tree import ROOT
+from integrations_pipeline_tests.house.tree import ROOT, documents, shown
 
 DOCS = ROOT / "docs"
 
@@ -49,3 +53,39 @@ def outcome(written: str, given: str) -> str:
 @pytest.mark.parametrize(("written", "given", "gives"), transform_examples())
 def test_each_example_of_a_transform_is_true(written: str, given: str, gives: str) -> None:
     assert outcome(written, given) == gives
+
+
+def yaml_blocks() -> list[tuple[str, str]]:
+    """Each YAML block of the documents, with the place it stands at."""
+    return [
+        (shown(path, text.count("\n", 0, found.start()) + 1), found[1])
+        for path in documents()
+        for text in [path.read_text(encoding="utf-8")]
+        for found in re.finditer(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    ]
+
+
+def home_with(folder: Path, part: str, text: str) -> Home:
+    """A home with the repository's kinds and one more file."""
+    shutil.copytree(ROOT / "models", folder / "models")
+    name = re.search(r"^\w+: *(\w+)", text, re.MULTILINE)
+    assert name is not None
+    (folder / part).mkdir(exist_ok=True)
+    (folder / part / f"{name[1]}.yaml").write_text(text, encoding="utf-8")
+    return Home(folder)
+
+
+@pytest.mark.parametrize(("place", "text"), yaml_blocks())
+def test_each_yaml_block_loads_as_it_stands(place: str, text: str, tmp_path: Path) -> None:
+    first = next(line for line in text.splitlines() if line and not line.startswith("#"))
+    part = {"connection": "connections", "connector": "connectors", "kind": "models"}.get(first.split(":")[0])
+    if part is None:
+        assert isinstance(yaml.safe_load(text), dict), place
+        return
+    loaded = load_all(home_with(tmp_path, part, text))
+    assert not loaded.broken, f"{place}: {loaded.broken}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.name)
+def test_each_example_file_loads(path: Path) -> None:
+    assert load_connection(str(path), Home(ROOT)).streams

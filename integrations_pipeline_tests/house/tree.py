@@ -36,7 +36,7 @@ def hidden_or_built(path: Path) -> bool:
 def modules(*folders: Path) -> Iterator[tuple[Path, ast.Module]]:
     """The kept Python files below the folders, parsed."""
     for path in kept_files():
-        if path.suffix == ".py" and any(folder in path.parents for folder in folders):
+        if path.suffix == ".py" and path.exists() and any(folder in path.parents for folder in folders):
             yield path, parsed(path)
 
 
