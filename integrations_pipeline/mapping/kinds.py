@@ -13,7 +13,7 @@ from integrations_pipeline.spec.fields import Field
 from integrations_pipeline.spec.formats import is_email, is_url, is_uuid
 from integrations_pipeline.spec.values import kind_of, parser
 
-BIGINT = range(-(2**63), 2**63)
+BIGINT_LOW, BIGINT_HIGH = -(2**63), 2**63 - 1
 """What PostgreSQL's bigint holds."""
 
 
@@ -40,7 +40,7 @@ PARSE_INTEGER = parser(Field(type="integer"))
 
 def to_integer(value: Any, _: Any) -> int | None:
     number = value if type(value) is int else PARSE_INTEGER(value)
-    if number is not None and number not in BIGINT:
+    if number is not None and not BIGINT_LOW <= number <= BIGINT_HIGH:
         raise ValueError("an integer beyond 64 bits")
     return number
 

@@ -273,14 +273,14 @@ def value_steps(name: str, spec: MapField) -> list[NamedStep]:
     """`values`: theirs → ours, else `else`, else a problem. 1 and true are two values, null stays null."""
     if spec.values is None:
         return []
-    ours = {(isinstance(theirs, bool), theirs): our for theirs, our in spec.values.items()}
-    has_else, fallback = "else_" in spec.model_fields_set, spec.else_
+    ours = {(type(theirs) is bool, theirs): our for theirs, our in spec.values.items()}
+    fallback = spec.else_ if "else_" in spec.model_fields_set else MISSING
 
     def step(value: Any, _: Any) -> Any:
-        if not isinstance(value, list | dict) and (isinstance(value, bool), value) in ours:
-            return ours[isinstance(value, bool), value]
-        if has_else:
-            return fallback
+        kind = type(value)
+        our = fallback if kind is list or kind is dict else ours.get((kind is bool, value), fallback)
+        if our is not MISSING:
+            return our
         raise ValueError(f"no value of ours is declared for {kind_of(value)}, and no `else`")
 
     return [NamedStep("values", step)]
