@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from datetime import time as time_of_day
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
@@ -95,9 +95,10 @@ RateText = Annotated[Rate, BeforeValidator(parse_rate, json_schema_input_type=st
 
 def parse_zone(name: str) -> ZoneInfo:
     """An IANA time zone such as ``Europe/Berlin``."""
-    if name not in available_timezones():
-        raise ValueError(f"an IANA time zone like Europe/Berlin was expected, not {name!r}")
-    return ZoneInfo(name)
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # no such zone, a path out of the folder, a folder
+        raise ValueError(f"an IANA time zone like Europe/Berlin was expected, not {name!r}") from None
 
 
 @dataclass(frozen=True, slots=True)

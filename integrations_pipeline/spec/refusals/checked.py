@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from integrations_pipeline.spec.api import Api
@@ -15,7 +16,7 @@ from integrations_pipeline.spec.yaml_text import KeyPath
 Told = Iterator[tuple[KeyPath, str]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Checked:
     """One connection with its connector merged in and its settings filled in.
 
@@ -37,6 +38,12 @@ class Checked:
         streams = self.data.get("streams")
         return [str(name) for name in streams] if isinstance(streams, dict) else []
 
+    @cached_property
+    def secret_texts(self) -> list[tuple[KeyPath, str]]:
+        """Each text with a `$`, with its path."""
+        parts = ("api", "streams", "webhook")
+        return [one for part in parts for one in texts_in(self.data.get(part), (part,), "$")]
+
     def part(self, name: str) -> Mapping[Any, Any]:
         """A map of the data, empty where there is none."""
         found = self.data.get(name)
@@ -51,14 +58,21 @@ def refusal(find: Callable[[Checked], Told]) -> Callable[[Checked], Told]:
     return find
 
 
-def leaves(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
-    """Each scalar inside a value with its path; a map's keys too, since they may hold placeholders."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield (*path, key), key
-            yield from leaves(inner, (*path, key))
-    elif isinstance(value, list | tuple):
-        for index, inner in enumerate(value):
-            yield from leaves(inner, (*path, index))
-    else:
-        yield path, value
+def texts_in(value: Any, path: KeyPath, marks: str) -> list[tuple[KeyPath, str]]:
+    """Each text with one of the marks inside a value, with its path; a map's keys too, since they may hold them."""
+    found: list[tuple[KeyPath, str]] = []
+
+    def look(value: Any, path: KeyPath) -> None:
+        if isinstance(value, str):
+            if any(mark in value for mark in marks):
+                found.append((path, value))
+        elif isinstance(value, dict):
+            for key, inner in value.items():
+                look(key, (*path, key))
+                look(inner, (*path, key))
+        elif isinstance(value, list | tuple):
+            for index, inner in enumerate(value):
+                look(inner, (*path, index))
+
+    look(value, path)
+    return found

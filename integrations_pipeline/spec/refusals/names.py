@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from integrations_pipeline.spec import limits
-from integrations_pipeline.spec.refusals.checked import Checked, Told, leaves, refusal
+from integrations_pipeline.spec.refusals.checked import Checked, Told, refusal
 from integrations_pipeline.spec.secrets import reference_in
 from integrations_pipeline.spec.wording import did_you_mean, one_of
 
@@ -70,25 +70,21 @@ def written_secret(c: Checked) -> Told:
 def embedded_secret(c: Checked) -> Told:
     known = c.part("secrets")
     for path, value in secret_places(c):
-        inside = INSIDE.findall(value) if isinstance(value, str) and reference_in(value) is None else []
-        for name in inside:
+        for name in INSIDE.findall(value) if reference_in(value) is None else ():
             if name in known:
                 yield path, f"${name} was expected as the whole value (auth has `prefix` for what stands before it)"
 
 
 @refusal
 def unused_secret(c: Checked) -> Told:
-    used = {reference_in(value) for part in ("api", "streams", "webhook") for _, value in leaves(c.data.get(part), ())}
+    used = {reference_in(value) for _, value in c.secret_texts}
     for name in c.part("secrets"):
         if name not in used:
             yield ("secrets", name), f"${name} is never used: remove it, or name it where it belongs"
 
 
 def secret_places(c: Checked) -> Told:
-    for part in ("api", "streams", "webhook"):
-        for path, value in leaves(c.data.get(part), (part,)):
-            if SECRET_HOLDERS.intersection(path[:-1]):
-                yield path, value
+    return ((path, value) for path, value in c.secret_texts if SECRET_HOLDERS.intersection(path[:-1]))
 
 
 @refusal

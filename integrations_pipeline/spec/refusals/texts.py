@@ -10,7 +10,7 @@ from typing import Any
 from integrations_pipeline.spec.auth import Session
 from integrations_pipeline.spec.forms import Call
 from integrations_pipeline.spec.placeholders import names_in
-from integrations_pipeline.spec.refusals.checked import Checked, Told, leaves, refusal
+from integrations_pipeline.spec.refusals.checked import Checked, Told, refusal, texts_in
 from integrations_pipeline.spec.streams import Stream
 from integrations_pipeline.spec.wording import did_you_mean
 from integrations_pipeline.spec.yaml_text import KeyPath
@@ -120,7 +120,7 @@ def webhook_texts(c: Checked) -> Iterator[Text]:
 def unknown_placeholder(c: Checked) -> Told:
     settings = list(c.part("settings"))
     for text in texts(c):
-        for path, value in leaves(text.value, text.path):
+        for path, value in texts_in(text.value, text.path, "<"):
             for name in names_in(value):
                 if not text.allows(name):
                     yield path, unknown(name, [*text.known, *settings])
@@ -138,7 +138,7 @@ def unquotable_placeholder(c: Checked) -> Told:
     for text in texts(c):
         if text.call_key == "body":
             continue
-        for path, value in leaves(text.value, text.path):
+        for path, value in texts_in(text.value, text.path, "<"):
             for name in names_in(value):
                 if name in OBJECTS and text.allows(name):
                     yield path, f"<{name}> was expected in a body only: it is no text that could be quoted"
@@ -149,8 +149,8 @@ def braces(c: Checked) -> Told:
     for text in texts(c):
         if text.call_key == "body":
             continue
-        for path, value in leaves(text.value, text.path):
-            for found in BRACES.findall(value) if isinstance(value, str) else ():
+        for path, value in texts_in(text.value, text.path, "{"):
+            for found in BRACES.findall(value):
                 yield path, f"<{found[1:-1]}> was expected: placeholders are written <…>, not {found}"
 
 
