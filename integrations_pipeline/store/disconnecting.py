@@ -1,4 +1,4 @@
-"""Stopping a connection, and dropping its data. Only names are needed: its file may be broken or gone."""
+"""Stopping a connection, and dropping its data. By name: its file may say other streams than were synced."""
 
 from __future__ import annotations
 

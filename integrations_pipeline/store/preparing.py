@@ -146,7 +146,7 @@ def _canonical_statements(kind: Kind, matched: list[list[str]], present: Present
 
 
 def _column(name: str, type_: str) -> sql.Composed:
-    return sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(type_))  # type: ignore[arg-type]
+    return sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(type_))
 
 
 def _stamp_edit(table: sql.Identifier, columns: set[str]) -> sql.Composed:

@@ -68,7 +68,7 @@ SETTINGS = {
     "fsync": "on",
     "synchronous_commit": "on",
 }
-NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}  # survives a kill, not a power cut
 
 _started: list[subprocess.Popen[bytes]] = []  # kept, so that a dead child is reaped by poll()
 
@@ -101,17 +101,13 @@ class EmbeddedServer:
         atexit.unregister(self.release)
         if self._users is None or self._owner != os.getpid():
             return
+        if not self.state.exists():  # somebody deleted it; the server notices within a minute and stops itself
+            self._leave()
+            return
         with _locked(self.state / "starting.lock"):
             if _try_lock(self._users):
                 self._stop()
             self._leave()
-
-    def remove(self) -> None:
-        """Leaves, and deletes the data with everything in the state folder that belongs to the server."""
-        self.release()
-        shutil.rmtree(self.place, ignore_errors=True)
-        for name in ("server.json", "database.password", "postgres.log", "users.lock", "running.lock", "starting.lock"):
-            (self.state / name).unlink(missing_ok=True)
 
     def url(self, database: str = DATABASE) -> str:
         """With the password: for connecting, never for a log."""

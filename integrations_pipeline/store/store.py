@@ -47,6 +47,7 @@ class Store:
         self.url = url
         self._server = server
         self._idle: list[psycopg.Connection[Any]] = []
+        self._limiters: list[SharedLimiter] = []
         self._guard = threading.Lock()
 
     def connect(self) -> psycopg.Connection[Any]:
@@ -91,30 +92,31 @@ class Store:
         with self.borrow() as session:
             prepare(session, connection, kinds)
 
-    def limiter(self, connection: str, clock: Clock | None = None) -> SharedLimiter:
-        """The connection's rate limiter, shared by all processes that use this database."""
-        return SharedLimiter(self.connect, connection, clock)
+    def limiter(self, connection: Connection, clock: Clock | None = None) -> SharedLimiter:
+        """The connection's rate limiter, shared by all processes that use this database; closed with the store."""
+        self._limiters.append(SharedLimiter(self.connect, connection.name, clock))
+        return self._limiters[-1]
 
     def status(self, connections: Iterable[Connection]) -> list[StreamStatus]:
         """How each selected stream stands."""
         with self.borrow() as session:
             return read_status(session, connections)
 
-    def activate(self, connection: str) -> None:
+    def activate(self, connection: Connection) -> None:
         """Lets a stopped connection sync again."""
         with self.borrow() as session:
-            activate(session, connection)
+            activate(session, connection.name)
 
-    def drop(self, connection: str, *, keep_data: bool) -> None:
+    def drop(self, connection: Connection, *, keep_data: bool) -> None:
         """Stops the connection; without ``keep_data`` removes what it brought."""
         with self.borrow() as session:
-            drop(session, connection, keep_data=keep_data)
+            drop(session, connection.name, keep_data=keep_data)
 
     def close(self) -> None:
         with self._guard:
             idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+        for one in (*idle, *self._limiters):
+            one.close()
         if self._server is not None:
             self._server.release()
 

@@ -241,13 +241,13 @@ def test_disconnecting_keeps_or_drops_the_data(store: Store, session: psycopg.Co
     )
     states = "SELECT stream, parent_key, active, lease_epoch, watermark FROM integrations.stream_state ORDER BY 1, 2"
 
-    store.drop("acme", keep_data=True)
+    store.drop(CONNECTION, keep_data=True)
     assert session.execute(states).fetchall()[0] == ("contacts", "", False, 8, 1)
     assert one(session, "SELECT count(*) FROM raw.acme__contacts") == 1
-    store.activate("acme")
+    store.activate(CONNECTION)
     assert one(session, "SELECT bool_and(active) FROM integrations.stream_state") is True
 
-    store.drop("acme", keep_data=False)
+    store.drop(CONNECTION, keep_data=False)
     assert session.execute(states).fetchall() == [
         ("contacts", "", False, 9, None),
         ("notes", "", False, 2, None),
