@@ -129,7 +129,11 @@ class Dataset:
         if self.parents is None:
             return True
         parent, number = divmod(ordinal, CHILDREN)
-        return number < self.children_of(parent) % (CHILDREN + 1) and self.parents.is_seeded(parent)
+        return number < self.family(parent) and self.parents.is_seeded(parent)
+
+    def family(self, parent: int) -> int:
+        """How many seeded records stand under a parent."""
+        return 1 if self.plan.stream.record else self.children_of(parent) % (CHILDREN + 1)
 
     def lives(self, ordinal: int) -> bool:
         change = self.changes.get(ordinal)
@@ -176,7 +180,7 @@ class Dataset:
             return list(filter(self.is_seeded, range(self.seeded)))
         if parent >= self.parents.seeded or not self.parents.is_seeded(parent):
             return ()
-        return range(parent * CHILDREN, parent * CHILDREN + self.children_of(parent) % (CHILDREN + 1))
+        return range(parent * CHILDREN, parent * CHILDREN + self.family(parent))
 
     def all(self, parent: int | None = None) -> Iterable[int]:
         """Every record that ever was, in order of place."""

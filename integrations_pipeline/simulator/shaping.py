@@ -89,7 +89,8 @@ def constant_of(plan: Plan, name: str, last: str) -> Any:
     for key in (name, last):
         if isinstance(plan.stream.query.get(key), str | int):
             return plan.stream.query[key]
-    return plan.plain_maker(Path((name,)), plan.declared.get(Path((name,)), inferred(name)))(0, plan.start)
+    field = plan.declared.get(Path((name,)), inferred(name)).model_copy(update={"required": True})
+    return plan.plain_maker(Path((name,)), field)(0, plan.start)
 
 
 def embedded(plan: Plan, rows: Sequence[Row]) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 
 from integrations_pipeline.simulator import shaping, stamps
 from integrations_pipeline.simulator.access import Access, Limits
-from integrations_pipeline.simulator.dataset import Dataset, Selection
+from integrations_pipeline.simulator.dataset import CHILDREN, Dataset, Selection
 from integrations_pipeline.simulator.paging import Page, Pager, item_id, read_token
 from integrations_pipeline.simulator.records import Plan, put
 from integrations_pipeline.simulator.views import Request, View, Views
@@ -118,7 +118,8 @@ class Simulation:
         if name not in self.datasets:
             parent = self.connection.streams[name].parent_stream
             parents = self.dataset(parent) if parent else None
-            count = self.records if parents is None else parents.seeded * 4
+            alone = 1 if self.connection.streams[name].record else self.records
+            count = alone if parents is None else parents.seeded * CHILDREN
             plan = Plan(self.connection, name, self.seed, count, self.lookup, self.newest)
             self.datasets[name] = Dataset(plan, self.clock, parents)
         return self.datasets[name]

@@ -1,0 +1,183 @@
+"""What surrounds the lists: credentials, limits, validators, latency, the control door, several sources at once."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import requests
+
+from integrations_pipeline.simulator.server import serve
+from integrations_pipeline.simulator.simulation import Simulation, simulated
+from integrations_pipeline.spec.errors import ConfigError, DataError
+from integrations_pipeline_tests.simulator.conftest import Serve, Source, parsed
+
+YAML = """
+connection: shop
+secrets: {token: {env: SIMULATED_SHOP_TOKEN}}
+api:
+  url: https://api.shop.example/v1
+  check: GET /me
+  auth: AUTH
+  limits: LIMITS
+  pagination: {type: offset, send: skip, size: {send: take, value: 100}}
+streams:
+  orders:
+    request: GET /orders
+    records: items
+    probe: PROBE
+    primary_key: id
+    cursor: {field: updated_at, send: since}
+    fields: {id: {type: string}, updated_at: {type: timestamp}, customer.email: {type: string, format: email}}
+"""
+
+
+def shop(
+    served: Serve, auth: str = "{type: none}", limits: str = "[]", probe: str = "etag", **options: object
+) -> Source:
+    text = YAML.replace("AUTH", auth).replace("LIMITS", limits).replace("PROBE", probe)
+    return served(text, **{"records": 30, "secrets": {"token": "s3cret"}, **options})
+
+
+@pytest.mark.parametrize(
+    ("auth", "right"),
+    [
+        ("{type: bearer, token: $token}", {"headers": {"Authorization": "Bearer s3cret"}}),
+        ("{type: basic, username: $token, password: x}", {"auth": ("s3cret", "x")}),
+        ("{type: api_key, send: header X-Key, key: $token, prefix: 'Key '}", {"headers": {"X-Key": "Key s3cret"}}),
+        ("{type: api_key, send: key, key: $token}", {"params": {"key": "s3cret"}}),
+    ],
+)
+def test_only_the_right_credentials_are_let_in(served: Serve, auth: str, right: dict[str, object]) -> None:
+    source = shop(served, auth)
+    assert source.get("/orders", **right).status_code == 200
+    assert source.get("/me", **right).json() == {"ok": True}
+    for wrong in ({}, {"headers": {"Authorization": "Bearer other", "X-Key": "s3cret"}}, {"params": {"key": "S3CRET"}}):
+        answer = source.get("/orders", **wrong)
+        assert answer.status_code == 401
+        assert "s3cret" not in answer.text
+
+
+def test_secrets_come_from_the_environment_unless_given(served: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    auth = "{type: bearer, token: $token}"
+    with pytest.raises(ConfigError, match="SIMULATED_SHOP_TOKEN"):
+        shop(served, auth, secrets=None)
+    monkeypatch.setenv("SIMULATED_SHOP_TOKEN", "from outside")
+    source = shop(served, auth, secrets=None)
+    assert source.get("/orders", headers={"Authorization": "Bearer from outside"}).status_code == 200
+
+
+def test_a_bucket_gives_its_burst_and_then_its_rate(served: Serve) -> None:
+    source = shop(served, limits="[{rate: 20 per 1s, burst: 5}]", enforce_limits=True)
+    answers = [source.get("/orders") for _ in range(8)]
+    assert [a.status_code for a in answers[:5]] == [200] * 5
+    refused = next(a for a in answers if a.status_code == 429)
+    assert int(refused.headers["Retry-After"]) >= 1
+    time.sleep(0.06)
+    assert source.get("/orders").status_code == 200
+
+
+def test_a_window_never_holds_more(served: Serve) -> None:
+    source = shop(served, limits="[4 per 600ms, {match: GET /me, rate: 1 per 1h}]", enforce_limits=True)
+    begun = time.monotonic()
+    assert [source.get("/orders").status_code for _ in range(4)] == [200] * 4
+    assert source.get("/orders").status_code == 429
+    time.sleep(max(0.65 - (time.monotonic() - begun), 0))
+    assert [source.get("/me").status_code for _ in range(2)] == [200, 429]
+    assert [source.get("/orders").status_code for _ in range(3)] == [200] * 3
+
+
+def test_limits_are_kept_only_when_asked_for(served: Serve) -> None:
+    source = shop(served, limits="[1 per 1h]")
+    assert [source.get("/orders").status_code for _ in range(3)] == [200] * 3
+
+
+@pytest.mark.parametrize(
+    ("probe", "header", "condition"),
+    [("etag", "ETag", "If-None-Match"), ("last_modified", "Last-Modified", "If-Modified-Since")],
+)
+def test_nothing_new_is_a_304_until_something_changes(served: Serve, probe: str, header: str, condition: str) -> None:
+    source = shop(served, probe=probe)
+    validator = source.get("/orders").headers[header]
+    unchanged = source.get("/orders", headers={condition: validator})
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+    source.simulation.update("orders")
+    changed = source.get("/orders", headers={condition: validator})
+    assert changed.status_code == 200
+    assert changed.headers[header] != validator
+
+
+def test_latency_is_added_to_each_answer_and_answers_overlap(served: Serve) -> None:
+    source = shop(served, latency_ms=80)
+    begun = time.monotonic()
+    source.get("/orders")
+    assert time.monotonic() - begun >= 0.08
+
+
+def test_equal_seeds_give_equal_sources(served: Serve) -> None:
+    first, same, other = shop(served, seed=3), shop(served, seed=3), shop(served, seed=4)
+    assert first.get("/orders").content == same.get("/orders").content != other.get("/orders").content
+    few, many = shop(served, records=10), shop(served, records=10_000)
+    for left, right in zip(few.truth("orders"), many.truth("orders"), strict=False):
+        assert (left["id"], left["customer"]) == (right["id"], right["customer"])
+    emails = [row["customer"]["email"] for row in many.truth("orders") if row["customer"]["email"]]
+    assert len(set(emails)) == len(emails) > 9_000
+
+
+def test_the_control_door_changes_shows_and_forgets(served: Serve) -> None:
+    source = shop(served)
+    inserted = source.control("orders/insert", json={"records": [{"id": "mine", "customer": {"email": None}}]}).json()
+    assert inserted == {"keys": ["mine"]}
+    [seeded] = source.control("orders/insert", json={}).json()["keys"]
+    source.control("orders/update", json={"keys": ["mine"], "values": {"customer": {"email": "a@b.example"}}})
+    gone = source.control("orders/delete", json={"count": 2}).json()["keys"]
+    lines = [requests.models.complexjson.loads(line) for line in source.control("orders/contents").iter_lines()]
+    assert lines == source.truth("orders")
+    by_id = {line["id"]: line for line in lines}
+    assert by_id["mine"]["customer"] == {"email": "a@b.example"}
+    assert seeded in by_id
+    assert not set(gone) & set(by_id)
+    assert source.control("orders/update", json={"keys": ["nobody"]}).status_code == 400
+    assert source.control("orders/insert", json={"records": [{"id": "mine"}]}).status_code == 400
+    assert source.control("nothing/contents").status_code == 400
+    assert source.control("orders/explode", json={}).status_code == 400
+    source.control("reset", json={})
+    assert source.simulation.counts() == {"orders": 30}
+
+
+def test_the_request_log_tells_what_was_asked(served: Serve) -> None:
+    source = shop(served)
+    source.get("/orders", params={"skip": 10, "take": 15})
+    source.get("/elsewhere")
+    first, second = source.control("requests").json()
+    assert (first["method"], first["path"], first["query"]) == ("GET", "/v1/orders", {"skip": ["10"], "take": ["15"]})
+    assert (first["status"], first["count"], first["stream"], first["purpose"]) == (200, 15, "orders", "list")
+    assert (second["status"], second["stream"], second["count"]) == (404, "", 0)
+    assert first["at"] <= second["at"]
+
+
+def test_random_changes_are_visible_and_repeatable(served: Serve) -> None:
+    one, two = shop(served, seed=9), shop(served, seed=9)
+    for source in (one, two):
+        source.simulation.update("orders", 5)
+        source.simulation.delete("orders", 2)
+        source.simulation.insert("orders", 2)
+    assert [row["id"] for row in one.truth("orders")] == [row["id"] for row in two.truth("orders")]
+    with pytest.raises(DataError, match="no stream"):
+        one.simulation.insert("nothing")
+
+
+def test_several_connections_share_a_server_and_keep_their_base_path() -> None:
+    texts = [YAML.replace("AUTH", "{type: none}").replace("LIMITS", "[]").replace("PROBE", "etag")] * 2
+    connections = [
+        parsed(text.replace("connection: shop", f"connection: {n}")) for text, n in zip(texts, "ab", strict=True)
+    ]
+    with serve([Simulation(c, records=12) for c in connections]) as running:
+        for connection in connections:
+            copy = simulated(connection, running.port)
+            assert copy.api.url == f"http://127.0.0.1:{running.port}/{connection.name}/v1"
+            assert copy.streams == connection.streams
+            assert len(requests.get(f"{copy.api.url}/orders", timeout=10).json()["items"]) == 12
+        overview = requests.get(f"http://127.0.0.1:{running.port}/_simulator/", timeout=10).json()
+        assert overview == {"a": {"orders": 12}, "b": {"orders": 12}}
+        assert requests.get(f"http://127.0.0.1:{running.port}/c/orders", timeout=10).status_code == 404
