@@ -51,6 +51,7 @@ def check_origin(url: str) -> str:
 class Limit(Model):
     """One declared rate limit. Without `burst` it is a window (no such span holds more), with it a bucket."""
 
+    short_form = {"type": "string"}
     match: str | None = Key(
         None, description="METHOD and path pattern, `*` for any run of characters; all requests unless given"
     )

@@ -9,10 +9,11 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from datetime import time as time_of_day
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
 
 from integrations_pipeline.spec.limits import NAME_BYTES
 
@@ -25,6 +26,13 @@ class Model(BaseModel):
     """Base of every key of the grammar: frozen, closed, and never converting a scalar of another type."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
+    short_form: ClassVar[dict[str, Any] | None] = None
+    """The JSON Schema of what may be written instead of the map, as in ``get: GET /contacts/<external_id>``."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema = handler(core)
+        return {"anyOf": [cls.short_form, schema]} if cls.short_form else schema
 
 
 def parse_duration(value: Any) -> timedelta:
@@ -220,6 +228,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 class Call(Model):
     """One request: method and path (joined to the API's url), and what goes with it. Placeholders are unrendered."""
 
+    short_form = {"type": "string", "pattern": rf"^({'|'.join(METHODS)})\s+(/|https?://)[^?]*$"}
     request: str
     query: dict[str, Any] | None = None
     headers: dict[str, Any] | None = None

@@ -73,6 +73,12 @@ def load_connection_and_kinds(name_or_file: str, home: Home) -> tuple[Connection
     return connection, kinds.read
 
 
+def load_connection_and_kinds(name_or_file: str, home: Home) -> tuple[Connection, dict[str, Kind]]:
+    """``load_connection``, with the kinds its streams are mapped to."""
+    connection = load_connection(name_or_file, home)
+    return connection, connection.kinds
+
+
 def load_all(home: Home) -> Loaded:
     """Every connection and kind of the home. Never raises for a file's content: see ``Loaded.broken``."""
     kinds = read_kinds(home, [home.models])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import Field as Key
-from pydantic import field_validator, model_validator
+from pydantic import GetJsonSchemaHandler, field_validator, model_validator
+from pydantic_core import CoreSchema
 
 from integrations_pipeline.spec.conditions import ConditionText
 from integrations_pipeline.spec.forms import Model, parse_zone
@@ -51,6 +52,12 @@ class Transform(Model):
 
     name: str
     argument: Any = None
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        names: dict[str, Any] = {name: {} for name in ARGUMENT_TRANSFORMS}
+        with_argument = {"type": "object", "properties": names, "additionalProperties": False, "maxProperties": 1}
+        return {"anyOf": [{"enum": list(PLAIN_TRANSFORMS)}, with_argument]}
 
     @model_validator(mode="before")
     @classmethod
@@ -118,6 +125,7 @@ def time_argument(argument: Any) -> tuple[list[str] | None, str | None]:
 class MapField(Model):
     """How one canonical field is made: exactly one source, then transforms, then values or a look-up."""
 
+    short_form = {"type": ["string", "array"]}
     from_: PathText | None = Key(None, alias="from")
     first: list[PathText] | None = Key(None, min_length=1)
     join: list[PathText] | None = Key(None, min_length=1)

@@ -24,6 +24,7 @@ from integrations_pipeline.spec.write import Write
 class Records(Model):
     """Where the rows of an answer are, and what form they have."""
 
+    short_form = {"type": ["string", "array"]}
     path: PathText
     keyed_by: list[str] | None = Key(None, min_length=1)
     value: str | None = None
