@@ -18,8 +18,8 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
-from integrations_pipeline.spec.decoding import encode_ascii
-from integrations_pipeline.spec.errors import Failed
+from integrations_pipeline.spec.decoding import decode, encode_ascii
+from integrations_pipeline.spec.errors import ContractError, Failed
 from integrations_pipeline.spec.limits import EXTERNAL_ID_BYTES, SAMPLE_CHARACTERS
 from integrations_pipeline.store.copying import JSONB_FORM, copy_rows, copy_storable, unstorable
 from integrations_pipeline.store.holder import Holder
@@ -84,8 +84,8 @@ class Chunk:
 
     def keys_seen(self) -> list[str]:
         """Every key the source returned, whatever became of its row."""
-        others = [one[0] for group in (self.rejected, self.skipped, self.superseded) for one in group]
-        return [key for key in map(storable_key, others) if key is not None] + [row[0] for row in self.good]
+        groups = (self.good, self.rejected, self.skipped, self.superseded)
+        return [one[0] for group in groups for one in group if storable_key(one[0]) is not None]
 
 
 # Where a chunk's rows wait to be judged; emptied by each commit.
@@ -230,13 +230,13 @@ class Landing:
         self.session.execute(TABLE)
         parents = self.chunk.parent_keys.get
         rows = [(k, JSONB_FORM + p, h, v, d, parents(k)) for k, p, h, v, d in self.chunk.good]
-        long = [row for row in rows if len(row[0]) * 4 > EXTERNAL_ID_BYTES and storable_key(row[0]) is None]
-        if long:
-            rows = [row for row in rows if row not in long]
+        unfit = [row for row in rows if storable_key(row[0]) is None]
+        if unfit:
+            rows = [row for row in rows if storable_key(row[0]) is not None]
         refused = copy_storable(
             self.session, lambda part: copy_rows(self.session, "landing", COLUMNS, TYPES, part), rows
         )
-        refused += [(row, f"its key is longer than {EXTERNAL_ID_BYTES} bytes") for row in long]
+        refused += [(row, f"its key is longer than {EXTERNAL_ID_BYTES} bytes, or no text") for row in unfit]
         return [
             (row[0], quarantined_payload(row[1][1:]), row[2], unstorable(reason, row[0][:SAMPLE_CHARACTERS]))
             for row, reason in refused
@@ -306,5 +306,8 @@ class Landing:
 
 
 def quarantined_payload(payload: bytes) -> str:
-    """A refused payload as JSON text that quarantine takes: as it is where it is ASCII, else as a JSON string."""
-    return payload.decode() if payload.isascii() else encode_ascii(payload.decode("utf-8", "backslashreplace"))
+    """A refused payload as JSON text that quarantine takes; what isn't JSON stands as a text."""
+    try:
+        return encode_ascii(decode(payload))
+    except ContractError:
+        return encode_ascii(payload.decode("utf-8", "backslashreplace"))

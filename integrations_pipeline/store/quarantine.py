@@ -83,9 +83,10 @@ def storable_key(key: str | None) -> str | None:
     if key is None or "\0" in key:
         return None
     try:
-        return key if len(key) * 4 <= EXTERNAL_ID_BYTES or len(key.encode()) <= EXTERNAL_ID_BYTES else None
-    except UnicodeEncodeError:
+        size = len(key) if key.isascii() else len(key.encode())
+    except UnicodeEncodeError:  # a lone surrogate
         return None
+    return key if size <= EXTERNAL_ID_BYTES else None
 
 
 def storable_text(text: str) -> str:
