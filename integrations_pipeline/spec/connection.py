@@ -124,7 +124,6 @@ class Connection(Model):
     streams: dict[Name, Stream] = Key(min_length=1)
     webhook: Webhook | None = None
     _file: FilePath | None = PrivateAttr(default=None)
-    _kinds: dict[str, Kind] = PrivateAttr(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -134,11 +133,6 @@ class Connection(Model):
     def file(self) -> FilePath | None:
         """The YAML it came from."""
         return self._file
-
-    @property
-    def kinds(self) -> dict[str, Kind]:
-        """The kinds its streams are mapped to, as they were when it was loaded."""
-        return self._kinds
 
     @property
     def selected(self) -> dict[str, Stream]:

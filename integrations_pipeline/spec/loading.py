@@ -73,12 +73,6 @@ def load_connection_and_kinds(name_or_file: str, home: Home) -> tuple[Connection
     return connection, kinds.read
 
 
-def load_connection_and_kinds(name_or_file: str, home: Home) -> tuple[Connection, dict[str, Kind]]:
-    """``load_connection``, with the kinds its streams are mapped to."""
-    connection = load_connection(name_or_file, home)
-    return connection, connection.kinds
-
-
 def load_all(home: Home) -> Loaded:
     """Every connection and kind of the home. Never raises for a file's content: see ``Loaded.broken``."""
     kinds = read_kinds(home, [home.models])
@@ -271,12 +265,6 @@ class Reader:
         checked = self.checked(data, connection)
         for path, message in refused(checked):
             sources.complain(path, message)
-        if connection is not None:
-            connection._kinds = {
-                one.map.to: self.kinds.read[one.map.to]
-                for one in connection.streams.values()
-                if one.map and one.map.to in self.kinds.read
-            }
         return connection, sources.problems
 
     def checked(self, data: Mapping[str, Any], connection: Connection | None) -> Checked:
