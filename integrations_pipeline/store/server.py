@@ -86,7 +86,7 @@ class EmbeddedServer:
         """Starts or adopts the server and returns its URL. Raises ConfigError or DestinationError."""
         self._prepare_state()
         with _locked(self.state / "starting.lock"):
-            self._users = _open_lock(self.state / "users.lock", fcntl.LOCK_SH)
+            self._users = open_lock(self.state / "users.lock", fcntl.LOCK_SH)
             try:
                 if not self._alive():
                     self._start()
@@ -105,7 +105,7 @@ class EmbeddedServer:
             self._leave()
             return
         with _locked(self.state / "starting.lock"):
-            if _try_lock(self._users):
+            if try_lock(self._users):
                 self._stop()
             self._leave()
 
@@ -159,9 +159,9 @@ class EmbeddedServer:
 
     def _running(self) -> bool:
         """Whether any process of the server is alive."""
-        lock = _open_lock(self.state / "running.lock")
+        lock = open_lock(self.state / "running.lock")
         try:
-            return not _try_lock(lock)
+            return not try_lock(lock)
         finally:
             os.close(lock)
 
@@ -196,7 +196,7 @@ class EmbeddedServer:
         settings = SETTINGS | ({} if self.durable else NOT_DURABLE)
         settings |= {"port": str(self._facts()["port"]), "unix_socket_directories": ""}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        running = _open_lock(self.state / "running.lock", fcntl.LOCK_EX)
+        running = open_lock(self.state / "running.lock", fcntl.LOCK_EX)
         log = self._open_log()
         try:
             process = subprocess.Popen(
@@ -322,14 +322,15 @@ def find_binaries() -> Path:
     )
 
 
-def _open_lock(path: Path, operation: int | None = None) -> int:
+def open_lock(path: Path, operation: int | None = None) -> int:
+    """A file to lock, not inherited by programs started later; ``operation`` of flock is waited for."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     if operation is not None:
         fcntl.flock(descriptor, operation)
     return descriptor
 
 
-def _try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
     """Takes it alone, or says that somebody else has it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -340,7 +341,7 @@ def _try_lock(descriptor: int) -> bool:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    descriptor = _open_lock(path, fcntl.LOCK_EX)
+    descriptor = open_lock(path, fcntl.LOCK_EX)
     try:
         yield
     finally:
