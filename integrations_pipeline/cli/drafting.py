@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import click
 import typer
-import yaml
 
 from integrations_pipeline.cli import output
 from integrations_pipeline.client import Client
@@ -17,6 +16,7 @@ from integrations_pipeline.spec.errors import ConfigError, IntegrationError
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_connection_and_kinds, load_kinds
 from integrations_pipeline.spec.secrets import SecretSource
+from integrations_pipeline.spec.yaml_text import to_yaml
 from integrations_pipeline.sync.draft import Draft, Sample, draft_stream
 
 AUTH_KINDS = ("none", "bearer", "basic", "api_key")
@@ -65,7 +65,7 @@ def ask_name(home: Home) -> str:
 
 def ask_auth(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """How the connection proves who it is; only the names of environment variables are written down."""
-    kind = typer.prompt("How does it authenticate", type=click.Choice(AUTH_KINDS), default="bearer")
+    kind = choose("How does it authenticate", AUTH_KINDS, "bearer")
     if kind == "none":
         return {"type": "none"}, {}
     variable = typer.prompt("The environment variable that holds the secret", default=f"{name.upper()}_TOKEN")
@@ -83,7 +83,16 @@ def ask_kind(kinds: dict[str, Kind]) -> Kind | None:
     if not kinds:
         return None
     names = ["none", *sorted(kinds)]
-    return kinds.get(typer.prompt("The kind its records become", type=click.Choice(names), default="none"))
+    return kinds.get(choose("The kind its records become", names, "none"))
+
+
+def choose(question: str, names: Sequence[str], default: str) -> str:
+    """One of the names, asked for until it is one."""
+    while True:
+        answer: str = typer.prompt(f"{question} ({', '.join(names)})", default=default)
+        if answer in names:
+            return answer
+        output.errors.print(f"one of {', '.join(names)} was expected", markup=False)
 
 
 def stream_name(path: str) -> str:
@@ -119,10 +128,7 @@ def as_yaml(name: str, url: str, auth: dict[str, Any], secrets: dict[str, Any], 
     """The file's text: short maps in one line each, as people write them, the remarks on top."""
     api: dict[str, Any] = {"url": url, "auth": auth, "pagination": draft.pagination}
     document = {"connection": name, "secrets": secrets, "every": "1h", "api": api, "streams": {stream: draft.stream}}
-    body = yaml.dump(
-        {key: value for key, value in document.items() if value}, sort_keys=False, allow_unicode=True,
-        default_flow_style=None, width=120,
-    )  # fmt: skip
+    body = to_yaml({key: value for key, value in document.items() if value})
     remarks = "".join(f"# look over: {remark}\n" for remark in draft.remarks)
     return f"# Drafted from one page of the source; `integrations check {name}` reads it.\n{remarks}{body}"
 

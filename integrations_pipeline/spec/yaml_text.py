@@ -241,3 +241,8 @@ def unfit_start(character: str) -> str:
     if character == "\t":
         return "a tab can't indent YAML: use spaces"
     return f"an unquoted value can't start with {character}: quote it"
+
+
+def to_yaml(data: dict[str, Any]) -> str:
+    """The YAML of plain data, keys in their order, short maps in one line each, as people write them."""
+    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120))

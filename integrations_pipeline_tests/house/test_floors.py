@@ -29,6 +29,7 @@ FLOORS = {
 MAY_START = {("cli", "gateway")}
 OWNERS = {
     "pydantic": {"spec"},
+    "pydantic_core": {"spec"},
     "yaml": {"spec"},
     "orjson": {"spec"},
     "requests": {"client"},
