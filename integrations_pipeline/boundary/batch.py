@@ -25,8 +25,13 @@ class Batch:
     reasons: dict[int, list[Reason]] = field(default_factory=dict)
     skipped: dict[int, str] = field(default_factory=dict)
     tombstones: set[int] = field(default_factory=set)
-    payloads: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    bodies: list[bytes] = field(init=False)
+    hashes: list[bytes] = field(init=False)
     findings: dict[tuple[str, str], Finding] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.bodies = [b""] * len(self.rows)
+        self.hashes = [b""] * len(self.rows)
 
     def reject(self, position: int, rule: str, path: str, message: str, value: Any = None) -> None:
         self.reasons.setdefault(position, []).append(reason(rule, path, message, value))
@@ -52,15 +57,15 @@ class Batch:
 
     def encode(self, positions: list[int]) -> None:
         """Makes payload and hash; what PostgreSQL can't hold is rejected one by one."""
-        records, payloads = self.records, self.payloads
+        records, bodies, hashes = self.records, self.bodies, self.hashes
         for position in positions:
             try:
                 body = encode_sorted(records[position])
             except (DataError, RecursionError) as error:
                 self.reject_unstorable(position, error.args[0])
                 continue
-            payloads[position] = body, digest(body)
-            if b"\\u0000" in body or body.count(b"[") + body.count(b"{") > NESTING_DEPTH:
+            bodies[position], hashes[position] = body, digest(body)
+            if b"\\u0000" in body or (len(body) > NESTING_DEPTH and is_suspect(body)):
                 self.reject_unstorable(position, None)
 
     def reject_unstorable(self, position: int, known: str | None) -> None:
@@ -68,6 +73,10 @@ class Batch:
         found = unstorable(self.records[position]) or (known and ("", known))
         if found:
             self.reject(position, "storable", found[0], found[1], self.rows[position])
+
+
+def is_suspect(body: bytes) -> bool:
+    return body.count(b"[") + body.count(b"{") > NESTING_DEPTH
 
 
 def unstorable(value: Any, path: tuple[str, ...] = ()) -> tuple[str, str] | None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from integrations_pipeline.boundary.batch import Batch
-from integrations_pipeline.boundary.columns import Column, Reader, put, reader
+from integrations_pipeline.boundary.columns import Column, Reader, pick, put, reader
 from integrations_pipeline.boundary.duplicates import settle
 from integrations_pipeline.boundary.keys import Keys
 from integrations_pipeline.boundary.new_fields import find_new, named_paths, new_in, tree_of
@@ -51,7 +51,7 @@ class Boundary:
         batch.encode(batch.standing())
         self._check_fields(batch, version)
         self._check_new(batch)
-        texts = self._order.texts(version, len(rows), read_at)
+        texts = self._order.texts(version, batch.records, read_at)
         self._check_versions(batch, texts)
         self._stop_if_mostly_bad(batch)
         return self._sort(batch, texts, cursor, read_at)
@@ -77,7 +77,7 @@ class Boundary:
         positions = batch.living()
         if not positions or not self._readers:
             return
-        records = batch.records if len(positions) == len(batch.rows) else [batch.records[p] for p in positions]
+        records = pick(batch.records, positions)
         typed: dict[str, list[Any]] = {}
         for name, one in self._readers.items():
             known = version if version and self._order.path == one.path else None
@@ -162,12 +162,14 @@ class Boundary:
 
     def _sort(self, batch: Batch, texts: Column, cursor: Column | None, read_at: datetime) -> Split:
         kept = settle(batch, texts, desc=self.desc)
-        good = [
-            Landing(batch.ids[p] or "", *batch.payloads[p], texts.typed[p], p in batch.tombstones) for p in kept.good
-        ]
+        good = map(
+            Landing,
+            *(pick(column, kept.good) for column in (batch.ids, batch.bodies, batch.hashes, texts.typed)),
+            [position in batch.tombstones for position in kept.good],
+        )
         keyed = zip(cursor.typed, batch.ids, strict=True) if cursor else ()
         return Split(
-            good=good,
+            good=list(good),
             rejected=[rejected(batch, position) for position in kept.rejected],
             skipped=[(batch.ids[position], why) for position, why in batch.skipped.items()],
             superseded=kept.superseded,

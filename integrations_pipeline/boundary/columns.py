@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import repeat
 from types import NoneType
 from typing import Any
 
@@ -19,6 +20,8 @@ TYPED: dict[str, frozenset[type]] = {
 }
 """JSON types that are a field's own type already. (``bool`` is a type of its own here, not a kind of ``int``.)"""
 
+NUMBERS = frozenset((int, float, Decimal, NoneType))
+
 ONCE = (str, int, float, Decimal)
 """A column of one of these is parsed once per distinct value: equal values of one type have equal meaning."""
 
@@ -32,16 +35,21 @@ class Column:
 
     def select(self, positions: Sequence[int]) -> Column:
         """The column of some of the rows only, in the order of the positions."""
-        if len(positions) == len(self.typed):
-            return self
         bad = {new: self.bad[old] for new, old in enumerate(positions) if old in self.bad} if self.bad else {}
-        return Column([self.typed[position] for position in positions], bad)
+        return Column(pick(self.typed, positions), bad)
 
 
-def read(rows: list[Any], path: Path) -> list[Any]:
+def pick(values: list[Any], positions: Sequence[int]) -> list[Any]:
+    """The values at these (ascending) positions; the list itself where that is all of them."""
+    return values if len(positions) == len(values) else [values[position] for position in positions]
+
+
+def read(rows: list[dict[str, Any]], path: Path) -> list[Any]:
     """What stands at the path in each row, None where nothing does; goes down level by level, not row by row."""
-    values = rows
-    for part in path.parts:
+    if not path.parts:
+        return list(rows)
+    values: list[Any] = list(map(dict.get, rows, repeat(path.parts[0])))
+    for part in path.parts[1:]:
         if part.lstrip("-").isdecimal():
             found = (step_through(value, (part,)) for value in values)
             values = [None if value is MISSING else value for value in found]
@@ -59,7 +67,7 @@ class Reader:
     typed: frozenset[type] = frozenset()
     anything: bool = False
 
-    def read(self, rows: list[Any]) -> Column:
+    def read(self, rows: list[dict[str, Any]]) -> Column:
         values = read(rows, self.path)
         kinds = set(map(type, values))
         if self.anything or kinds <= self.typed:
@@ -70,8 +78,10 @@ class Reader:
 
 
 def reader(path: Path, field: Field) -> Reader:
-    """The reader of a declared field."""
-    return Reader(path, parser(field), TYPED.get(field.type, frozenset()), anything=field.type == "json")
+    """The reader of a declared field. Numbers are parsed only where a bound is compared with them, exactly."""
+    unbounded = field.type == "decimal" and field.min is None and field.max is None
+    typed = NUMBERS if unbounded else TYPED.get(field.type, frozenset())
+    return Reader(path, parser(field), typed, anything=field.type == "json")
 
 
 def parse_distinct(parse: Parser, values: list[Any]) -> Column:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from types import NoneType
 from typing import Any
 
-from integrations_pipeline.boundary.columns import Column, Reader, parse_each, reader
+from integrations_pipeline.boundary.columns import TYPED, Column, Reader, parse_each, read
 from integrations_pipeline.spec.fields import Field, FieldType
 from integrations_pipeline.spec.paths import Path
 from integrations_pipeline.spec.streams import Stream
@@ -25,6 +25,8 @@ DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 INTEGER = re.compile(r"-?\d+", re.ASCII)
 TIME_OF_DAY = re.compile(r"%[HIscXT]")
 NUMBERS = frozenset((int, Decimal))
+SIGNS = ((4, "-"), (7, "-"), (10, "T"), (13, ":"), (16, ":"))
+TO_MICROSECONDS = {20: ".000000Z", 24: "000Z", 27: "Z"}
 
 
 class Order:
@@ -36,6 +38,7 @@ class Order:
         self.cursor = order_reader(cursor, stream) if cursor else None
         self.version = order_reader(self.path, stream) if self.path else None
         self._type = expected_type(self.path, stream) if self.path else None
+        self._iso = self.path is not None and is_iso(self.path, stream)
         self._required = stream.version is not None or self._type in ("string", "integer", "decimal")
 
     def columns(self, rows: list[Any]) -> tuple[Column | None, Column | None]:
@@ -45,10 +48,12 @@ class Order:
             return version, version
         return version, self.cursor.read(rows) if self.cursor else None
 
-    def texts(self, version: Column | None, count: int, read_at: datetime) -> Column:
+    def texts(self, version: Column | None, rows: list[Any], read_at: datetime) -> Column:
         """Each row's version as sortable text; ``bad`` where it can't be read."""
-        if version is None:
-            return Column([self.unnamed(read_at)] * count, {})
+        if version is None or self.path is None:
+            return Column([self.unnamed(read_at)] * len(rows), {})
+        if self._iso and not version.bad and (written := as_written(read(rows, self.path))):
+            return Column(written, {})
         try:
             texts: Column = Column(list(map(version_text_or_none, version.typed)), dict(version.bad))
         except ValueError:
@@ -71,6 +76,28 @@ class Order:
 
     def unnamed(self, read_at: datetime) -> str:
         return version_text(in_utc(read_at).date() if self._type == "date" else read_at)
+
+
+def is_iso(path: Path, stream: Stream) -> bool:
+    """Whether a text there is read as an ISO time, and as nothing else."""
+    declared = stream.fields.get(str(path))
+    if declared is None:
+        return cursor_format(path, stream) in (None, "iso")
+    return declared.type == "timestamp" and declared.formats in (None, ["iso"])
+
+
+def as_written(values: list[Any]) -> list[Any] | None:
+    """The version texts of readable ISO times that are all written in UTC to the same digit; None if they aren't.
+
+    Most sources do write them so, and to print the time again would cost more than to parse it.
+    """
+    if set(map(type, values)) != {str} or len(lengths := set(map(len, values))) != 1:
+        return None
+    (length,), joined = lengths, "".join(values)
+    signs = [*SIGNS, (19, "Z" if length == 20 else "."), (length - 1, "Z")]
+    if length not in TO_MICROSECONDS or any(set(joined[at::length]) != {sign} for at, sign in signs):
+        return None
+    return [value[:-1] + TO_MICROSECONDS[length] for value in values]
 
 
 def version_text_or_none(value: Any) -> str | None:
@@ -96,7 +123,7 @@ def order_reader(path: Path, stream: Stream) -> Reader:
     """Reads by the declared type, else by each value's own shape."""
     declared, format = stream.fields.get(str(path)), cursor_format(path, stream)
     if declared is not None:
-        return reader(path, declared)
+        return Reader(path, parser(declared), TYPED.get(declared.type, frozenset()))
     if format in (None, "iso", "date"):
         return Reader(path, parse_shape, frozenset((int, NoneType)))
     kind = expected_type(path, stream) or "timestamp"

@@ -76,6 +76,37 @@ def test_the_cursors_format_tells_what_an_undeclared_value_means(value: Any, for
     assert version(value, cursor={"field": "at", "send": "since", "format": format}) == text
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["2024-01-02T03:04:05Z", "2024-01-02T03:04:06Z"],
+        ["2024-01-02T03:04:05.123Z", "2024-01-02T03:04:05.000Z"],
+        ["2024-01-02T03:04:05.123456Z", "1999-12-31T23:59:59.999999Z"],
+        ["2024-01-02T03:04:05.12345Z", "2024-01-02T03:04:05.12346Z"],
+        ["2024-01-02t03:04:05z", "2024-01-02 03:04:05Z"],
+        ["20240102T030405.123Z", "20240102T030405.124Z"],
+        ["2024-W01-2T03:04:05Z", "2024-01-02T03:04:05Z"],
+        ["2024-01-02T03:04:05Z", "2024-01-02T03:04:05+02"],
+        ["2024-01-02T03:04Z+1", "2024-01-02T03:04:05Z"],
+        ["2024-01-02T03:04:05Z", None],
+        ["2024-01-02T03:04:05,123Z", "2024-01-02T03:04:05,124Z"],
+        ["2024-01-02T030405.12345Z", "2024-01-02T030405.12346Z"],
+        ["2024-01-02T030405.1Z", "2024-01-02T030405.2Z"],
+    ],
+)
+@pytest.mark.parametrize("fields", [{}, {"at": {"type": "timestamp"}}])
+def test_a_column_of_times_is_read_as_each_alone(values: list[Any], fields: dict[str, Any]) -> None:
+    answer = split([{"id": i, "at": value} for i, value in enumerate(values)], fields=fields, **AT)
+    alone = [version(value, fields=fields) for value in values]
+    assert [row.version for row in answer.good] == [text for text in alone if text]
+
+
+def test_a_pattern_that_only_looks_like_iso() -> None:
+    """The Z is a letter of the pattern here, and the time is Berlin's."""
+    berlin = {"type": "timestamp", "formats": ["%Y-%m-%dT%H:%M:%SZ"], "zone": "Europe/Berlin"}
+    assert version("2024-01-02T03:04:05Z", fields={"at": berlin}) == "2024-01-02T02:04:05.000000Z"
+
+
 def test_without_version_and_cursor_the_time_of_reading_counts() -> None:
     assert split([{"id": 1}]).good[0].version == READ
 
