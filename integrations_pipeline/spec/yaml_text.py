@@ -230,6 +230,10 @@ def syntax_problem(error: Any, text: str) -> tuple[int, KeyPath, str]:
     line = mark.line + 1 if mark else 1
     if "cannot start any token" in what and mark:
         return line, (), unfit_start((text.splitlines()[mark.line] + " ")[mark.column])
+    if "tab character" in what:
+        return line, (), unfit_start("\t")
+    if "expected ',' or" in what and opened:
+        return opened.line + 1, (), "the bracket that opens here isn't closed, or a comma is missing"
     if "mapping values are not allowed" in what:
         return line, (), "a second ': ' in one line: quote the value, or check the indentation"
     if "unexpected end of stream" in what and opened:
