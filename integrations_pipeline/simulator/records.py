@@ -62,6 +62,9 @@ class Plan:
         self.key = self.make_key(count)
         self.count = count if self.key.capacity is None else min(count, self.key.capacity)
         self.step = self.make_step()
+        self.resolution = self.form.resolution
+        self.stamp_in_key = self.stamp_path in self.key_paths  # such a cursor never moves: records are only added
+        self.scrambled = self.is_scrambled()
         self.unique = {path: self.key_form(path) for path in self.numbering()}
         self.gone = [(path, self.meeting(path, wanted)) for path, wanted in self.gone_tests()]
         self.makers: dict[Path, Maker] = {}
@@ -137,13 +140,7 @@ class Plan:
 
     # stamps
 
-    @property
-    def stamp_in_key(self) -> bool:
-        """A cursor that is part of the key never moves: such records are only added."""
-        return self.stamp_path is not None and self.stamp_path in self.key_paths
-
-    @property
-    def scrambled(self) -> bool:
+    def is_scrambled(self) -> bool:
         """A list of no promised order isn't accidentally in the order of its stamps."""
         ordered = self.stamp_in_key or self.pages_by_change
         return self.cursor is not None and self.cursor.order == "none" and not ordered
@@ -161,7 +158,7 @@ class Plan:
         if self.form.is_number:
             return rank + 1
         stamp = self.start + rank * self.step
-        return stamp - stamp % self.form.resolution
+        return stamp - stamp % self.resolution
 
     # makers
 

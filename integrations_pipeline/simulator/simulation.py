@@ -291,7 +291,7 @@ class Simulation:
         elif self.wrapped(view):
             items = [shape.item(self.row(dataset, o), item_id(dataset.mark(o))) for o in page.ordinals]
         else:
-            items = [shape.item(self.row(dataset, o)) for o in page.ordinals]
+            items = [shape.item(row) for row in self.rows(dataset, page.ordinals)]
         body, headers = shape.body(items), shape.headers
         self.mark_cursor(cursor, page)
         for place, value in page.marks:
@@ -341,14 +341,22 @@ class Simulation:
         """A record with the rows of other streams that lie inside it."""
         row = dataset.row(ordinal)
         change = dataset.changes.get(ordinal)
-        for child in self.datasets.values():
-            stream = child.plan.stream
-            path = stream.rows.path
-            if stream.parent == dataset.plan.name and not (change and path in change.values):
+        for child in self.inside(dataset):
+            shape = child.plan.stream.rows
+            if not (change and shape.path in change.values):
                 rows = [self.row(child, inner) for inner in child.seeded_of(ordinal)]
-                if rows or not stream.rows.optional:
-                    put(row, path.parts, shaping.embedded(child.plan, rows))
+                if rows or not shape.optional:
+                    put(row, shape.path.parts, shaping.embedded(child.plan, rows))
         return row
+
+    def rows(self, dataset: Dataset, ordinals: Sequence[int]) -> list[Row]:
+        if self.inside(dataset):
+            return [self.row(dataset, ordinal) for ordinal in ordinals]
+        return dataset.rows(ordinals)
+
+    def inside(self, dataset: Dataset) -> list[Dataset]:
+        """The streams whose rows lie inside this one's records."""
+        return [child for child in self.datasets.values() if child.plan.stream.parent == dataset.plan.name]
 
     def landed(self, dataset: Dataset, ordinal: int) -> Row:
         """A record as a reader lands it, with what is included from around it."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from integrations_pipeline.simulator.values import EPOCH as NAIVE_EPOCH
 from integrations_pipeline.simulator.values import time_text
 from integrations_pipeline.spec.fields import Field
 from integrations_pipeline.spec.streams import StreamCursor
@@ -44,7 +45,7 @@ class Form:
         if self.name in ("unix", "unix_ms"):
             number = stamp // self.resolution
             return str(number) if self.is_text else number
-        return time_text(EPOCH + timedelta(microseconds=stamp), self.name, "timestamp")
+        return time_text(NAIVE_EPOCH + timedelta(0, 0, stamp), self.name, "timestamp")
 
     def read(self, value: Any) -> tuple[int, int]:
         """A stamp and the last stamp that the same text also stands for. Raises ValueError."""

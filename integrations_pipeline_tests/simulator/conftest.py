@@ -78,10 +78,7 @@ def parsed(connection: str | Connection) -> Connection:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """The grammar's examples in a home of their own."""
     root = tmp_path_factory.mktemp("home")
-    shutil.copytree(EXAMPLES, root / "connections")
-    shutil.copytree(ROOT / "models", root / "models")
-    (root / "connectors").mkdir()
-    (root / "connectors" / "acme_crm.yaml").write_text("connector: acme_crm\n")
+    shutil.copytree(EXAMPLES, root, dirs_exist_ok=True)
     (root / "connections" / "fx.yaml").write_text("connection: fx\nuses: frankfurter\nsettings: {base: USD}\n")
     return Home(root)
 

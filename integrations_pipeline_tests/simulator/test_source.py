@@ -135,7 +135,7 @@ def test_the_control_door_changes_shows_and_forgets(served: Serve) -> None:
     assert lines == source.truth("orders")
     by_id = {line["id"]: line for line in lines}
     assert by_id["mine"]["customer"] == {"email": "a@b.example"}
-    assert seeded in by_id
+    assert seeded in {*by_id, *gone}
     assert not set(gone) & set(by_id)
     assert source.control("orders/update", json={"keys": ["nobody"]}).status_code == 400
     assert source.control("orders/insert", json={"records": [{"id": "mine"}]}).status_code == 400
