@@ -99,25 +99,22 @@ class Client:
         stream = self._stream(stream_name)
         if stream.get is None:
             raise ConfigError(f"{stream_name} has no `get`", next="declare how one record is read")
-        rules = (*stream.errors, *self._api.errors)
-        request = self._builder.build(stream.get, {"external_id": external_id, "key": dict(key)})
-        asked = Asked(self._where(stream_name), rules, repeatable=True)
+        asked = Asked(self._where(stream_name), (*stream.errors, *self._api.errors), repeatable=True)
         try:
-            answer, meaning = self._exchange.answer(request, asked, self._closed)
+            answer, meaning = self._call(stream.get, {"external_id": external_id, "key": dict(key)}, asked)
         except NotFound:
             return None
-        record = (stream.get.record or Path(())).get(answer.document)
-        if meaning is None and isinstance(record, dict):
-            return record
         if meaning is not None:
             return None
-        raise ContractError("the answer holds no object, where the record should be", where=f"{asked.where} {request}")
+        record = (stream.get.record or Path(())).get(answer.document)
+        if not isinstance(record, dict):
+            where = f"{asked.where} {answer.request}"
+            raise ContractError("the answer holds no object, where the record should be", where=where)
+        return record
 
     def send(self, call: Call, values: Mapping[str, Any]) -> Answer:
         """Any declared call. ``values``: placeholder → value. A POST or PATCH whose answer got lost isn't repeated."""
-        request = self._builder.build(call, values)
-        answer, _ = self._exchange.answer(request, Asked(self._where(), self._api.errors), self._closed)
-        return answer
+        return self._call(call, values, Asked(self._where(), self._api.errors))[0]
 
     def check(self) -> None:
         """Proves the credentials: by `api.check`, else by the first page of the first stream."""
@@ -148,6 +145,12 @@ class Client:
         for stop in list(self._stops):
             stop.set()
         self._session.close()
+
+    def _call(self, call: Call, values: Mapping[str, Any], asked: Asked) -> Fetched:
+        try:
+            return self._exchange.answer(self._builder.build(call, values), asked, self._closed)
+        except IntegrationError as error:
+            raise error.at(f"{asked.where} {call.request}") from None
 
     def _begin(
         self,

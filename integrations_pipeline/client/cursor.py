@@ -31,6 +31,7 @@ def start_of(cursor: StreamCursor | None) -> Any:
 
 
 def formatted(value: Any, cursor: StreamCursor) -> Any:
+    """A typed value as `cursor.format` says. Raises ConfigError for a format that is none."""
     kind = cursor.format
     value = moment_of(value) if kind else value
     if not isinstance(value, date):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from threading import Event
 from urllib.parse import urljoin
 
@@ -101,7 +102,8 @@ class Exchange:
             self._breaker.before_call()
         waiting.check()
         matching = [one for one in self._api.limits if one.applies_to(request.method, request.path)]
-        waiting.hold(self._limiter.reserve(matching, self._priority), "the rate limit")
+        hold = partial(waiting.hold, reason="the rate limit")
+        hold(self._limiter.reserve(matching, self._priority, hold))
 
     def _send(self, request: Request, asked: Asked, deadline: float, stop: Event) -> Received:
         self._meter.count_request()
@@ -109,9 +111,12 @@ class Exchange:
         try:
             return self._session.exchange(request, seconds=seconds, stop=stop)
         except Unanswered as lost:
-            if lost.sent and not (asked.repeatable or request.method in REPEATABLE):
-                raise lost.error from None
-            raise TryAgain(lost.error) from None
+            raise self._lost(lost, request, asked) from None
+
+    def _lost(self, lost: Unanswered, request: Request, asked: Asked) -> TryAgain | Transient:
+        """What to raise for an answer that didn't come: a write may have been done, so it isn't repeated blindly."""
+        repeatable = asked.repeatable or request.method in REPEATABLE or not lost.sent
+        return TryAgain(lost.error) if repeatable else lost.error
 
     def _moved(self, request: Request, received: Received) -> Request:
         """The same request at the place it moved to. Only reads are moved, and only within the origin."""
@@ -142,14 +147,17 @@ class Exchange:
 
     def _decoded(self, received: Received, request: Request, asked: Asked) -> Answer:
         """The answer with its document. What failed by its status may be anything; a good one is JSON or empty."""
+        good = received.status < 300
         try:
             document = document_of(received)
         except ContractError as error:
-            if received.status < 300 and not received.framed and "ends early" in error.what:
-                raise TryAgain(Transient("the answer was cut off")) from None
-            if received.status < 300:
+            if good and not received.framed and "ends early" in error.what:
+                raise self._lost(Unanswered(Transient("the answer was cut off")), request, asked) from None
+            if good:
                 raise
             document = None
+        if good and not received.body and not received.framed and received.status != 204 and request.method != "HEAD":
+            raise self._lost(Unanswered(Transient("the answer was cut off")), request, asked)
         read_at = date_of(received.headers) or self._clock.now()
         request_id = next((received.headers[name] for name in REQUEST_IDS if name in received.headers), None)
         return Answer(received.status, received.headers, document, read_at, str(request), request_id, request.url)

@@ -45,7 +45,14 @@ class Walk(Protocol):
 
 
 def is_blank(token: Any) -> bool:
-    return token is MISSING or token in (None, False, {}, []) or (isinstance(token, str) and not token.strip())
+    """Whether a token is none: missing, null, false, empty, or only spaces. Zero is a token."""
+    return (
+        token is MISSING
+        or token is None
+        or token is False
+        or token in ("", {}, [])
+        or (isinstance(token, str) and not token.strip())
+    )
 
 
 def said_more(place: ReadPlace | None, answer: Answer) -> bool | None:

@@ -22,6 +22,7 @@ JSON_VALUE = re.compile(rf"(\"{SECRET_NAMES}\"\s*:\s*)\"(?:[^\"\\]|\\.)*\"", re.
 def forms_of(value: str) -> Iterator[str]:
     """A secret as it may stand in a URL, a JSON text or an Authorization header."""
     yield from (value, quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1])
+    yield value.removeprefix("Basic ")
     yield base64.b64encode(value.encode()).decode()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import logging
 import socket
 import time
 import zlib
@@ -31,6 +32,9 @@ CONNECT_SECONDS = 10.0  # an address that doesn't answer at once will not later;
 STOP_SECONDS = 0.25  # how soon a read notices that nobody waits for it any more
 BLOCK_BYTES = 1024 * 1024
 BUFFER_BYTES = 256 * 1024
+
+for talkative in ("urllib3.connection", "urllib3.connectionpool", "urllib3.response"):
+    logging.getLogger(talkative).addFilter(lambda _: False)  # their messages hold URLs, and with them perhaps a key
 
 stopping: ContextVar[Event] = ContextVar("stopping")
 

@@ -13,6 +13,7 @@ import pytest
 
 from integrations_pipeline.client import Client
 from integrations_pipeline.spec.api import Limit
+from integrations_pipeline.spec.clock import Clock, SystemClock
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.ports import Priority
 from integrations_pipeline.spec.secrets import Secret
@@ -22,18 +23,19 @@ from integrations_pipeline_tests.client.source import Reply, Seen, Source
 class LocalLimiter:
     """Spaces the requests of each limit evenly, within this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._free_at: dict[str, float] = {}
         self.until = datetime.min.replace(tzinfo=UTC)
         self.told: list[datetime] = []
         self.reserved: list[list[Limit]] = []
 
-    def reserve(self, limits: Sequence[Limit], priority: Priority) -> float:
+    def reserve(self, limits: Sequence[Limit], priority: Priority, hold: object = None) -> float:
         with self._lock:
             self.reserved.append(list(limits))
-            now = time.monotonic()
-            at = now + max((self.until - datetime.now(UTC)).total_seconds(), 0.0)
+            now = self._clock.monotonic_seconds()
+            at = now + max((self.until - self._clock.now()).total_seconds(), 0.0)
             at = max([at, *(self._free_at.get(str(one), 0.0) for one in limits)])
             for one in limits:
                 self._free_at[str(one)] = at + one.rate.seconds / one.rate.count
@@ -76,9 +78,9 @@ class Bench:
     def client(
         self, url: str, streams: dict[str, Any] | None = None, *, secrets: dict[str, str] | None = None, **options: Any
     ) -> Client:
-        """A client of a connection with these streams; options of the `api` block, and `clock`, `limiter`, `breaker`."""
+        """A client of a connection with these streams. ``options``: keys of `api`, and clock, limiter, breaker."""
         parts = {name: options.pop(name) for name in ("clock", "limiter", "breaker") if name in options}
-        parts.setdefault("limiter", LocalLimiter())
+        parts.setdefault("limiter", LocalLimiter(parts.get("clock")))
         api = {"url": url, "pagination": {"type": "single_page"}, **options}
         streams = streams or {"things": {"request": "GET /things", "records": ".", "primary_key": "id"}}
         connection = Connection.model_validate({"connection": "acme", "api": api, "streams": streams})

@@ -23,6 +23,7 @@ class Seen:
     headers: Mapping[str, str]
     body: bytes
     at: float
+    peer: Any
 
     def one(self, name: str, default: str = "") -> str:
         return self.query.get(name, [default])[0]
@@ -51,14 +52,20 @@ def zipped(body: Any) -> Reply:
     return Reply(gzip.compress(json.dumps(body).encode()), headers={"Content-Encoding": "gzip"})
 
 
+class QuietServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that hangs up is part of the tests."""
+
+
 class Source:
     """Use as a context manager; ``answer`` is called for each request, also from several threads at once."""
 
     def __init__(self, answer: Callable[[Seen], Reply | Any]):
         self.answer = answer
         self.seen: list[Seen] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(self))
-        self._server.daemon_threads = True
+        self._server = QuietServer(("127.0.0.1", 0), handler_of(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
 
     @property
@@ -84,7 +91,7 @@ def handler_of(source: Source) -> type[BaseHTTPRequestHandler]:
             parts = urlsplit(self.path)
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             query = parse_qs(parts.query, keep_blank_values=True)
-            seen = Seen(self.command, parts.path, query, self.headers, body, time.monotonic())
+            seen = Seen(self.command, parts.path, query, self.headers, body, time.monotonic(), self.client_address)
             source.seen.append(seen)
             reply = source.answer(seen)
             reply = reply if isinstance(reply, Reply) else Reply(reply)
@@ -93,8 +100,6 @@ def handler_of(source: Source) -> type[BaseHTTPRequestHandler]:
                 self.write_raw(reply.raw) if reply.raw is not None else self.write(reply)
             except OSError:
                 self.close_connection = True
-
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = respond
 
         def write(self, reply: Reply) -> None:
             empty = reply.status in (204, 304)
@@ -120,4 +125,6 @@ def handler_of(source: Source) -> type[BaseHTTPRequestHandler]:
         def log_message(self, *_: object) -> None:
             pass
 
+    for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
+        setattr(Handler, f"do_{method}", Handler.respond)
     return Handler

@@ -1,0 +1,138 @@
+"""Reading ahead: faster, in order, within bounds, and nothing left behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from integrations_pipeline.spec.errors import SourceConfigError
+from integrations_pipeline.spec.limits import READ_AHEAD_PAGES
+from integrations_pipeline_tests.client.conftest import Bench, rows
+from integrations_pipeline_tests.client.source import Reply, Seen
+
+COUNTED = {"type": "offset", "send": "offset", "total": "total", "size": {"send": "limit", "value": 10}}
+NUMBERED = {"type": "page_number", "send": "page", "pages": "pages", "size": {"send": "limit", "value": 10}}
+
+
+def stream(pagination: dict[str, Any]) -> dict[str, Any]:
+    return {"things": {"request": "GET /things", "records": "items", "primary_key": "id", "pagination": pagination}}
+
+
+def slow_pages(pages: int, delay: float) -> Any:
+    def answer(seen: Seen) -> Reply:
+        number = int(seen.one("page", "0")) - 1 if "page" in seen.query else int(seen.one("offset")) // 10
+        items = rows(10, number * 10) if number < pages else []
+        return Reply({"items": items, "total": pages * 10, "pages": pages}, delay=delay)
+
+    return answer
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
+
+
+@pytest.mark.parametrize("form", [COUNTED, NUMBERED], ids=["offset", "page_number"])
+def test_counted_lists_are_read_by_several_workers_in_order(bench: Bench, form: dict[str, Any]) -> None:
+    source = bench.source(slow_pages(40, 0.02))
+    spent = {}
+    for workers in (1, 4):
+        client = bench.client(source.url, stream(form), concurrency=workers)
+        began = time.monotonic()
+        numbers = [row["id"] for page in client.pages("things") for row in page.rows]
+        spent[workers] = time.monotonic() - began
+        assert numbers == list(range(400))
+    assert spent[4] < spent[1] / 2
+
+
+def test_a_list_that_can_not_be_counted_is_read_one_page_ahead(bench: Bench) -> None:
+    def answer(seen: Seen) -> Reply:
+        page = int(seen.one("after", "0"))
+        return Reply({"items": rows(1, page), "next": page + 1 if page < 9 else None}, delay=0.04)
+
+    source = bench.source(answer)
+    client = bench.client(source.url, stream({"type": "cursor", "read": "next", "send": "after"}), concurrency=8)
+    began = time.monotonic()
+    for page in client.pages("things"):
+        time.sleep(0.04)
+        assert len(source.seen) <= page.number + 2
+    assert time.monotonic() - began < 0.04 * 10 * 2 * 0.8
+
+
+def test_what_is_held_ahead_is_bounded(bench: Bench) -> None:
+    source = bench.source(slow_pages(100, 0))
+    client = bench.client(source.url, stream(COUNTED), concurrency=4)
+    pages = client.pages("things")
+    for taken in range(1, 4):
+        next(pages)
+        time.sleep(0.15)
+        assert len(source.seen) <= taken + READ_AHEAD_PAGES
+    pages.close()  # type: ignore[attr-defined]
+
+
+def test_workers_share_the_rate_limit(bench: Bench) -> None:
+    source = bench.source(slow_pages(20, 0))
+    client = bench.client(source.url, stream(NUMBERED), concurrency=8, limits=["50 per 1s"])
+    began = time.monotonic()
+    assert len(list(client.pages("things"))) == 20
+    assert time.monotonic() - began >= 19 / 50
+    times = [seen.at for seen in source.seen]
+    assert max(times) - min(times) >= 18 / 50 - 0.05
+
+
+def test_closing_the_pages_ends_all_threads(bench: Bench) -> None:
+    source = bench.source(slow_pages(100, 0.3))
+    client = bench.client(source.url, stream(NUMBERED), concurrency=4)
+    pages = client.pages("things")
+    next(pages)
+    time.sleep(0.05)
+    assert len(threads()) == 4
+    began = time.monotonic()
+    pages.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - began < 1.0
+    assert threads() == []
+
+
+def test_a_list_read_to_its_end_leaves_no_thread(bench: Bench) -> None:
+    source = bench.source(slow_pages(5, 0))
+    list(bench.client(source.url, stream(NUMBERED), concurrency=4).pages("things"))
+    assert threads() == []
+
+
+def test_a_failure_ahead_is_raised_behind_the_pages_before_it(bench: Bench) -> None:
+    def answer(seen: Seen) -> Any:
+        page = int(seen.one("page"))
+        return Reply({}, 400) if page == 4 else {"items": rows(10, page), "pages": 9}
+
+    client = bench.client(bench.source(answer).url, stream(NUMBERED), concurrency=4)
+    pages = client.pages("things")
+    assert [next(pages).number for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(SourceConfigError):
+        next(pages)
+    assert threads() == []
+
+
+def test_a_guess_beyond_the_end_harms_nothing(bench: Bench) -> None:
+    def answer(seen: Seen) -> Any:
+        page = int(seen.one("page"))
+        if page > 3:
+            return Reply({}, 404)
+        return {"items": rows(10, page * 10), "pages": 9, "more": page < 3}
+
+    form = {**NUMBERED, "more": "more"}
+    pages = list(bench.client(bench.source(answer).url, stream(form), concurrency=4).pages("things"))
+    assert len(pages) == 3
+
+
+def test_two_lists_of_one_client_at_once(bench: Bench) -> None:
+    source = bench.source(slow_pages(10, 0.005))
+    client = bench.client(source.url, stream(NUMBERED), concurrency=3)
+    read: list[int] = []
+    lists = [threading.Thread(target=lambda: read.append(len(list(client.pages("things"))))) for _ in range(3)]
+    for one in lists:
+        one.start()
+    for one in lists:
+        one.join()
+    assert read == [10, 10, 10]
