@@ -25,7 +25,7 @@ AUTH_KINDS = ("none", "bearer", "basic", "api_key")
 class Unlimited:
     """A sample is one request: it needs no shared limit, and no database."""
 
-    def reserve(self, limits: object, priority: object) -> float:
+    def reserve(self, limits: object, priority: object, hold: object = None) -> float:
         return 0.0
 
     def told_to_wait(self, until: object) -> None:

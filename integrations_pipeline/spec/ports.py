@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import IntEnum
 from typing import Protocol
@@ -22,10 +22,11 @@ class Priority(IntEnum):
 class Limiter(Protocol):
     """A rate limit shared by all processes of a connection. One per connection."""
 
-    def reserve(self, limits: Sequence[Limit], priority: Priority) -> float:
+    def reserve(self, limits: Sequence[Limit], priority: Priority, hold: Callable[[float], None]) -> float:
         """Takes one request from each of the limits at once; returns the seconds to wait before sending it.
 
-        A wait beyond ``limits.HOLD_SECONDS`` takes nothing and raises RateLimited with ``resume_at``.
+        While others go first it calls ``hold`` with the seconds until it asks again. A wait beyond
+        ``limits.HOLD_SECONDS`` takes nothing and raises RateLimited with ``resume_at``.
         """
 
     def told_to_wait(self, until: datetime) -> None:

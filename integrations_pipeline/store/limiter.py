@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -84,11 +85,12 @@ class SharedLimiter:
         self._told_at = 0.0  # monotonic seconds: nobody sends before
         self._asked_at = float("-inf")
 
-    def reserve(self, limits: Sequence[Limit], priority: Priority) -> float:
+    def reserve(self, limits: Sequence[Limit], priority: Priority, hold: Callable[[float], None] = time.sleep) -> float:
         """Takes one request from each limit at once; returns the seconds to wait before sending it.
 
-        May itself hold the caller while others are first. Raises RateLimited with ``resume_at``, having taken
-        nothing, where it would come to more than HOLD_SECONDS; DestinationError where the database is lost.
+        While others go first it calls ``hold`` with the seconds until it asks again. Raises RateLimited with
+        ``resume_at``, having taken nothing, where it would come to more than HOLD_SECONDS; DestinationError where the
+        database is lost.
         """
         if not limits:
             return self._held(self._told_seconds(), 0.0)
@@ -106,9 +108,7 @@ class SharedLimiter:
                 return float(wait)
             self._held(wait, self._clock.monotonic_seconds() - started)
             # A little apart, so that those who wait don't all ask at the same moment.
-            self._clock.sleep(
-                wait - AHEAD_SECONDS[priority] + random.random() * min(JITTER, buckets[0].interval_seconds)
-            )
+            hold(wait - AHEAD_SECONDS[priority] + random.random() * min(JITTER, buckets[0].interval_seconds))
 
     def told_to_wait(self, until: datetime) -> None:
         """Nobody of this connection is granted a request before ``until``."""

@@ -65,10 +65,11 @@ class SlidingWindow:
 
 
 class Source:
-    """Answers 200 or 429, and notes when, and to whom."""
+    """Answers 200 or 429, and notes when, and to whom. ``GET /ready`` is answered when all processes asked for it."""
 
-    def __init__(self, rule: TokenBucket | SlidingWindow):
-        self.rule, self.guard = rule, threading.Lock()
+    def __init__(self, rule: TokenBucket | SlidingWindow, processes: int = 2):
+        self.rule, self.guard, self.processes = rule, threading.Lock(), processes
+        self.all_ready = threading.Barrier(processes)
         self.arrivals: list[tuple[float, str, int]] = []
 
     def answer(self, who: str) -> int:
@@ -94,7 +95,9 @@ def serving(source: Source) -> Iterator[int]:
         disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
-            self.send_response(source.answer(self.path))
+            if self.path == "/ready":
+                source.all_ready.wait(60)
+            self.send_response(200 if self.path == "/ready" else source.answer(self.path))
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -115,27 +118,26 @@ def send_requests(url: str, port: int, who: str, requests: int, rate: str, burst
     """What one process of the test does."""
     shared, limits = limiter(url), [limit(rate, burst)]
     source = http.client.HTTPConnection("127.0.0.1", port)
-    for _ in range(requests):
-        time.sleep(shared.reserve(limits, Priority.POLL))
-        source.request("GET", f"/{who}")
+    for path in ["/ready"] + requests * [f"/{who}"]:
+        time.sleep(shared.reserve(limits if path != "/ready" else [], Priority.POLL))
+        source.request("GET", path)
         source.getresponse().read()
     shared.close()
 
 
-def race(url: str, port: int, processes: int, *arguments: object) -> None:
-    """Several processes send at once; the time is the source's own, so their start doesn't count."""
+def race(url: str, source: Source, *arguments: object) -> None:
+    """Several processes send to the source at once."""
     code = f"from {__name__} import send_requests; import sys; send_requests(sys.stdin.read(), *{{}})"
     running = []
-    for number in range(processes):
-        call = (port, f"p{number}", *arguments)
-        running.append(
-            subprocess.Popen([sys.executable, "-c", code.format(call)], stdin=subprocess.PIPE, text=True, cwd=ROOT)
-        )
-    for process in running:
-        assert process.stdin
-        process.stdin.write(url)
-        process.stdin.close()
-    assert [process.wait() for process in running] == [0] * processes
+    with serving(source) as port:
+        for number in range(source.processes):
+            command = [sys.executable, "-c", code.format((port, f"p{number}", *arguments))]
+            running.append(subprocess.Popen(command, stdin=subprocess.PIPE, text=True, cwd=ROOT))
+        for process in running:
+            assert process.stdin
+            process.stdin.write(url)
+            process.stdin.close()
+        assert [process.wait() for process in running] == [0] * source.processes
 
 
 BUCKET = (lambda: TokenBucket(10, 10), "10 per 1s", 10, 10.0, 10)
@@ -158,17 +160,15 @@ def test_two_processes_use_a_limit_up_and_never_overdraw_it(
 ) -> None:
     rule, rate, declared, per_second, burst = case
     source = Source(rule())
-    with serving(source) as port:
-        race(database_url, port, 2, each, rate, declared)
+    race(database_url, source, each, rate, declared)
     bound = (2 * each - burst) / per_second
     assert source.refused == 0
     assert source.seconds <= bound * 1.1 + 0.1
 
 
 def test_processes_share_fairly(database_url: str) -> None:
-    source = Source(SlidingWindow(10**9, 1.0))
-    with serving(source) as port:
-        race(database_url, port, 3, 40, "60 per 1s", None)
+    source = Source(SlidingWindow(10**9, 1.0), processes=3)
+    race(database_url, source, 40, "60 per 1s", None)
     first_done = min(max(i for i, arrival in enumerate(source.arrivals) if arrival[1] == f"/p{n}") for n in range(3))
     together = source.arrivals[: first_done + 1]
     shares = [sum(who == f"/p{n}" for _, who, _ in together) for n in range(3)]
