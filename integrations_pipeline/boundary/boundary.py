@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from integrations_pipeline.boundary.batch import Batch
-from integrations_pipeline.boundary.columns import Column, Reader, pick, put, reader
+from integrations_pipeline.boundary.columns import Column, Reader, pick, put, read, reader
 from integrations_pipeline.boundary.duplicates import settle
 from integrations_pipeline.boundary.keys import Keys
 from integrations_pipeline.boundary.new_fields import find_new, named_paths, new_in, tree_of
@@ -103,8 +103,7 @@ class Boundary:
     def _break(self, batch: Batch, position: int, name: str, rule: str, message: str) -> None:
         """A value broke its type or a rule: as the contract says, the row goes, the value goes, or all stops."""
         mode, path = self.stream.contract.bad_value, self._readers[name].path
-        value = path.get(batch.rows[position])
-        shown = None if value is MISSING else value
+        (shown,) = read([batch.rows[position]], path)
         if mode == "freeze":
             self._stop(f"{name} is {message} ({sample(shown)!r}), and the contract says bad_value: freeze")
         if mode != "discard_value" or self.stream.fields[name].required or name in self._needed:
@@ -141,12 +140,13 @@ class Boundary:
             batch.encode([position])
 
     def _check_versions(self, batch: Batch, texts: Column) -> None:
-        if texts.bad:
-            for position in batch.standing():
-                if position in texts.bad:
-                    value = self._order.path.get(batch.records[position]) if self._order.path else None
-                    shown = None if value is MISSING else value
-                    batch.reject(position, "version", str(self._order.path), texts.bad[position], shown)
+        """A row that can't be ordered could overwrite a newer one."""
+        path = self._order.path
+        if path is None or not texts.bad:
+            return
+        for position in [position for position in batch.standing() if position in texts.bad]:
+            (shown,) = read([batch.rows[position]], path)
+            batch.reject(position, "version", str(path), texts.bad[position], shown)
 
     def _stop_if_mostly_bad(self, batch: Batch) -> None:
         judged, bad = len(batch.rows) - len(batch.skipped), len(batch.reasons)

@@ -14,6 +14,9 @@ SAFE_CHARACTERS = EXTERNAL_ID_BYTES // 4
 """No character takes more than four bytes, so that this many always fit."""
 
 
+ORDINARY = 10**30
+
+
 class Keys:
     """One field as its own text; several as a compact JSON array."""
 
@@ -24,8 +27,8 @@ class Keys:
     def read(self, rows: list[Any]) -> tuple[list[str | None], dict[int, str]]:
         """Each row's external id, or None with the reason why it has none that can be stored."""
         columns = [read(rows, path) for path in self.paths]
-        if len(columns) == 1 and are_plain(columns[0]):
-            return columns[0], {}
+        if len(columns) == 1 and (plain := plain_ids(columns[0])):
+            return [*plain], {}
         ids: list[str | None] = [None] * len(rows)
         bad: dict[int, str] = {}
         for position, parts in enumerate(zip(*columns, strict=True)):
@@ -36,12 +39,15 @@ class Keys:
         return ids, bad
 
 
-def are_plain(column: list[Any]) -> bool:
-    """Whether these are all texts that can be ids as they stand."""
-    if set(map(type, column)) != {str} or not all(column) or max(map(len, column)) > SAFE_CHARACTERS:
-        return False
+def plain_ids(column: list[Any]) -> list[str] | None:
+    """The ids of a column of ordinary texts or ordinary numbers, which need no look at each; None where one does."""
+    kinds = set(map(type, column))
+    if kinds == {int} and -ORDINARY < min(column) <= max(column) < ORDINARY:
+        return list(map(str, column))
+    if kinds != {str} or not all(column) or max(map(len, column)) > SAFE_CHARACTERS:
+        return None
     joined = "".join(column)
-    return joined.isascii() and "\0" not in joined
+    return column if joined.isascii() and "\0" not in joined else None
 
 
 def external_id(parts: tuple[Any, ...]) -> str:
@@ -51,15 +57,21 @@ def external_id(parts: tuple[Any, ...]) -> str:
             raise ValueError("the primary key is missing or null")
         if isinstance(part, bool) or not isinstance(part, str | int):
             raise ValueError("the primary key is neither text nor an integer")
-    text = parts[0] if len(parts) == 1 else None
-    if text == "" or text == b"":
+    encoded = encoded_key(parts)
+    if not encoded:
         raise ValueError("the primary key is empty")
-    if isinstance(text, str) and "\0" in text:
+    if b"\0" in encoded:
         raise ValueError("the primary key holds a NUL character")
-    try:
-        encoded = text.encode() if isinstance(text, str) else encode(parts[0] if len(parts) == 1 else parts)
-    except (UnicodeEncodeError, DataError):
-        raise ValueError("the primary key holds characters that can't be stored") from None
     if len(encoded) > EXTERNAL_ID_BYTES:
         raise ValueError(f"the primary key is longer than {EXTERNAL_ID_BYTES} bytes")
     return encoded.decode()
+
+
+def encoded_key(parts: tuple[str | int, ...]) -> bytes:
+    """One text as it is, all else as JSON."""
+    try:
+        if len(parts) > 1:
+            return encode(parts)
+        return parts[0].encode() if isinstance(parts[0], str) else encode(parts[0])
+    except (UnicodeEncodeError, DataError):
+        raise ValueError("the primary key holds what can't be stored") from None

@@ -18,6 +18,11 @@ def test_one_field_is_its_own_text(key: Any, text: str) -> None:
     assert [row.external_id for row in split([{"id": key}]).good] == [text]
 
 
+def test_a_column_of_keys_is_read_as_each_alone() -> None:
+    for keys in ([3, -4, 2**70], [1, 10**1999], ["a", "ü"], ["a", 1], ["a", "x" * 700]):
+        assert [row.external_id for row in split([{"id": key} for key in keys]).good] == [str(key) for key in keys]
+
+
 @pytest.mark.parametrize(
     "key",
     [None, "", True, 1.5, [], {}, ["a"], "a\0b", "\ud800", "x" * (EXTERNAL_ID_BYTES + 1), "ü" * 1001, 10**2500],
