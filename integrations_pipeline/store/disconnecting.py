@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.store.tables import canonical_table
 
 # The streams a connection has raw tables for, whatever its file says today.
@@ -47,6 +48,7 @@ UPDATE integrations.stream_state SET bookmark = NULL, watermark = NULL, refresh_
 WHERE connection = %s
 """
 FORGET_PARENTS = "DELETE FROM integrations.stream_state WHERE connection = %s AND parent_key <> ''"
+STOPPED = "SELECT EXISTS (SELECT FROM integrations.stream_state WHERE connection = %s AND NOT active)"
 OWNED_TABLES = ("link", "quarantine", "seen", "decision", "run_log", "rate_limit")
 
 
@@ -64,6 +66,18 @@ def drop(session: psycopg.Connection[Any], connection: str, *, keep_data: bool) 
         session.execute(DEACTIVATE, {"connection": connection, "streams": streams})
         if not keep_data:
             _drop_data(session, connection, names)
+
+
+def refuse_stopped(session: psycopg.Connection[Any], connection: str) -> None:
+    """Raises ConfigError where the connection was stopped. One that was never connected is not."""
+    row = session.execute(STOPPED, [connection]).fetchone()
+    if row and row[0]:
+        raise ConfigError(
+            f"connection {connection} is disconnected",
+            where=connection,
+            who="whoever runs this connection",
+            next=f"run `integrations connect {connection}` to let it sync again",
+        )
 
 
 def activate(session: psycopg.Connection[Any], connection: str) -> None:

@@ -49,7 +49,7 @@ WHERE c.relkind = 'r' AND (n.nspname, c.relname) IN (SELECT * FROM unnest(%s::te
 
 RAW_TABLE = """
 CREATE TABLE {table} (PRIMARY KEY (external_id)) INHERITS (integrations.raw_record);
-CREATE INDEX {stamps} ON {table} (stamp);
+CREATE INDEX {stamps} ON {table} (stamp, external_id);
 """
 # The rows below one parent; only child streams have any.
 PARENT_INDEX = "CREATE INDEX {parents} ON {table} (parent_key)"

@@ -16,7 +16,7 @@ from integrations_pipeline.spec.clock import Clock
 from integrations_pipeline.spec.connection import Connection, Kind
 from integrations_pipeline.spec.errors import ConfigError, DestinationError
 from integrations_pipeline.spec.home import Home
-from integrations_pipeline.store.disconnecting import activate, drop
+from integrations_pipeline.store.disconnecting import activate, drop, refuse_stopped
 from integrations_pipeline.store.failures import LOST, destination_errors, one_line
 from integrations_pipeline.store.limiter import SharedLimiter
 from integrations_pipeline.store.migration import migrate
@@ -36,7 +36,7 @@ CONNECTION_SETTINGS: dict[str, Any] = {
     "keepalives_interval": 10,
     "keepalives_count": 3,
     # enable_material: without statistics the planner takes a new table for one row and compares each of a chunk's rows
-    # with all of them (25 million comparisons per chunk: 5 s); without it, it looks each up in the index (40 ms).
+    # with all of them (25 million comparisons per chunk, seconds); without it, it looks each one up in the index.
     "options": "-c timezone=UTC -c lock_timeout=60s -c statement_timeout=15min -c enable_material=off"
     " -c idle_in_transaction_session_timeout=5min",  # a stopped process must not keep its row locks
 }
@@ -104,6 +104,11 @@ class Store:
         """How each selected stream stands."""
         with self.borrow() as session:
             return read_status(session, connections)
+
+    def refuse_stopped(self, connection: Connection) -> None:
+        """Raises ConfigError where the connection was stopped by ``drop`` and not activated since."""
+        with self.borrow() as session:
+            refuse_stopped(session, connection.name)
 
     def activate(self, connection: Connection) -> None:
         """Lets a stopped connection sync again."""

@@ -40,10 +40,11 @@ def sync(
     """Pulls and shapes the named streams (all selected ones unless named), parents first.
 
     ``full`` reads everything again, only within `off_peak` unless ``now``. One stream's failure leaves the others
-    alone. Raises ConfigError for an unknown stream and DestinationError where our own database is away.
+    alone. Raises ConfigError for an unknown stream or a disconnected connection, DestinationError where our own database is away.
     """
     clock = clock or SystemClock()
     chosen = choose(connection, list(streams))
+    store.refuse_stopped(connection)
     store.prepare(connection, kinds)
     result = SyncResult(connection.name)
     for name in chosen:

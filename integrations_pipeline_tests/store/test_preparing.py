@@ -244,7 +244,10 @@ def test_disconnecting_keeps_or_drops_the_data(store: Store, session: psycopg.Co
     store.drop(CONNECTION, keep_data=True)
     assert session.execute(states).fetchall()[0] == ("contacts", "", False, 8, 1)
     assert one(session, "SELECT count(*) FROM raw.acme__contacts") == 1
+    with pytest.raises(ConfigError, match="disconnected"):
+        store.refuse_stopped(CONNECTION)
     store.activate(CONNECTION)
+    store.refuse_stopped(CONNECTION)
     assert one(session, "SELECT bool_and(active) FROM integrations.stream_state") is True
 
     store.drop(CONNECTION, keep_data=False)
