@@ -40,7 +40,8 @@ def sync(
     """Pulls and shapes the named streams (all selected ones unless named), parents first.
 
     ``full`` reads everything again, only within `off_peak` unless ``now``. One stream's failure leaves the others
-    alone. Raises ConfigError for an unknown stream or a disconnected connection, DestinationError where our own database is away.
+    alone. Raises ConfigError for an unknown stream or a disconnected connection, DestinationError where our own
+    database is away.
     """
     clock = clock or SystemClock()
     chosen = choose(connection, list(streams))
