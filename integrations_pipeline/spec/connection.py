@@ -19,7 +19,6 @@ from integrations_pipeline.spec.forms import (
     HoursText,
     Model,
     Name,
-    Percent,
     Plain,
     parse_percent,
 )
@@ -33,8 +32,6 @@ def parse_at_least(value: Any) -> Any:
     words = value.split() if isinstance(value, str) else []
     if len(words) == 3 and words[:2] == ["at", "least"] and words[2].isdecimal():
         return int(words[2])
-    if isinstance(value, int):
-        return value
     raise ValueError(f"'at least NUMBER' was expected, not {value!r}")
 
 
@@ -42,13 +39,11 @@ def parse_under(value: Any) -> Any:
     """``under 5%``."""
     if isinstance(value, str) and value.startswith("under "):
         return parse_percent(value[6:])
-    if isinstance(value, float):
-        return value
     raise ValueError(f"'under NUMBER%' was expected, not {value!r}")
 
 
 AtLeast = Annotated[int, BeforeValidator(parse_at_least, json_schema_input_type=str)]
-Under = Annotated[Percent, BeforeValidator(parse_under, json_schema_input_type=str)]
+Under = Annotated[float, BeforeValidator(parse_under, json_schema_input_type=str)]
 
 
 class Expect(Model):

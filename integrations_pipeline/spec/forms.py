@@ -53,8 +53,6 @@ Duration = Annotated[timedelta, BeforeValidator(parse_duration, json_schema_inpu
 
 def parse_size(value: Any) -> int:
     """``50MB`` in bytes, decimal units."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
     found = re.fullmatch(r"(\d+)\s*(B|kB|KB|MB|GB)", value.strip()) if isinstance(value, str) else None
     if not found:
         raise ValueError(f"a size like 500kB or 50MB was expected, not {value!r}")
@@ -66,8 +64,6 @@ Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=str)]
 
 def parse_percent(value: Any) -> float:
     """``20%`` as 20.0."""
-    if isinstance(value, float):
-        return value
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", value.strip()) if isinstance(value, str) else None
     if not found or float(found[1]) > 100:
         raise ValueError(f"a percentage like 20% was expected, not {value!r}")

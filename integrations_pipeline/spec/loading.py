@@ -296,9 +296,9 @@ class Reader:
         document = read_document(path, shown)
         sources = Sources([document])
         if document.data is not None:
-            connector = validated(Connector, document.data, sources)
-            if connector is not None and connector.connector != name:
-                message = f"{name} was expected, as in the file's name, not {connector.connector}"
+            validated(Connector, document.data, sources)
+            if named(document.data, "connector") and document.data["connector"] != name:
+                message = f"{name} was expected, as in the file's name, not {document.data['connector']}"
                 sources.complain(("connector",), message)
         document.problems = sources.problems
         if not isinstance(document.data, dict):

@@ -43,15 +43,39 @@ def one_of(known: Iterable[str]) -> str:
 
 
 def complaints(error: ValidationError, model: type[BaseModel], data: Any) -> Iterator[tuple[KeyPath, str]]:
-    """Each thing wrong, once: the key's path in the YAML and the message."""
+    """Each thing wrong, once: the key's path in the YAML and the message.
+
+    pydantic looks at a map as a whole only when each of its keys is right. So what is wrong is taken out, and the rest
+    looked at again; a map that lost a key itself is left alone.
+    """
+    told = messages_of(error, model, data)
+    try:
+        model.model_validate(without(data, set(told)))
+    except ValidationError as again:
+        lessened = {path[:-1] for path in told}
+        found = messages_of(again, model, data)
+        told.update({path: found[path] for path in found if path not in told and path not in lessened})
+    for path, messages in told.items():
+        yield path, " or: ".join(messages)
+
+
+def messages_of(error: ValidationError, model: type[BaseModel], data: Any) -> dict[KeyPath, list[str]]:
     told: dict[KeyPath, list[str]] = {}
     for one in error.errors(include_url=False):
         path = yaml_path(one, data)
         message = message_of(one, path, model)
         if message not in told.setdefault(path, []):
             told[path].append(message)
-    for path, messages in told.items():
-        yield path, " or: ".join(messages)
+    return told
+
+
+def without(data: Any, paths: set[KeyPath], at: KeyPath = ()) -> Any:
+    """The data without what lies at the paths."""
+    if isinstance(data, dict):
+        return {k: without(v, paths, (*at, k)) for k, v in data.items() if (*at, k) not in paths}
+    if isinstance(data, list):
+        return [without(v, paths, (*at, n)) for n, v in enumerate(data) if (*at, n) not in paths]
+    return data
 
 
 def yaml_path(error: Any, data: Any) -> KeyPath:
@@ -81,7 +105,8 @@ def message_of(error: Any, path: KeyPath, model: type[BaseModel]) -> str:
         return "a required key is missing"
     if kind == "extra_forbidden":
         known = sorted(keys_at(model, error["loc"][:-1]))
-        return f"one of the keys {one_of(known)} was expected{did_you_mean(path[-1], known)}"
+        hint = did_you_mean(path[-1], known)
+        return f"a key of the grammar was expected{hint}" if hint else f"one of the keys {one_of(known)} was expected"
     if kind in ("literal_error", "union_tag_invalid"):
         known = re.findall(r"'([^']*)'", context.get("expected") or context["expected_tags"])
         word = context.get("tag", given)
