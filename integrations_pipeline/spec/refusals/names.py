@@ -111,13 +111,15 @@ def unknown_parent(c: Checked) -> Told:
 
 @refusal
 def circle_of_parents(c: Checked) -> Told:
+    told: set[str] = set()
     for name in c.streams:
         line: list[str] = []
         at: str | None = name
         while at is not None and at in c.streams and at not in line:
             line.append(at)
             at = c.streams[at].parent_stream
-        if at == name:
+        if at == name and name not in told:
+            told.update(line)
             key = "parent" if c.streams[name].parent else "request"
             yield ("streams", name, key), f"a parent outside the circle was expected: {' → '.join([*line, name])}"
 
