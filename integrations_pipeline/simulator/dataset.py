@@ -143,8 +143,12 @@ class Dataset:
         return 1 if self.plan.stream.record else self.children_of(parent) % (CHILDREN + 1)
 
     def lives(self, ordinal: int) -> bool:
+        """Whether it exists, and so does its parent."""
         change = self.changes.get(ordinal)
-        return not change.deleted if change else self.exists(ordinal)
+        if change.deleted if change else not self.exists(ordinal):
+            return False
+        parent = self.parent(ordinal)
+        return self.parents is None or parent is None or self.parents.lives(parent)
 
     def parent(self, ordinal: int) -> int | None:
         """The number of the parent's record, for a child stream."""
@@ -202,8 +206,10 @@ class Dataset:
         return (ordinal for ordinal in self.all() if self.lives(ordinal))
 
     def live_count(self) -> int:
+        if self.parents is not None:
+            return sum(1 for _ in self.live())
         gone = sum(change.deleted for change in self.changes.values())
-        return len(self.seeded_of(None)) + sum(1 for _ in self.inserted()) - gone
+        return self.seeded + sum(1 for _ in self.inserted()) - gone
 
     def listing(self, wanted: Selection) -> Sequence[int]:
         """The numbers of a list, in ascending order of place or of change. Kept until the next change."""
@@ -344,7 +350,7 @@ class Dataset:
 
     def chosen(self, count: int) -> list[int]:
         """Live records, picked by seed: the same ones for the same history."""
-        live = self.listing(Selection())
+        live = self.listing(Selection()) if self.parents is None else list(self.live())
         picked: dict[int, None] = {}
         number = self.next_rank
         while len(picked) < min(count, len(live)):

@@ -43,6 +43,8 @@ def read_token(text: str) -> Token | None:
     """A token of ours, or None."""
     try:
         parts, after, snapshot = decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        if not all(isinstance(part, int | None) for part in [*parts, *after, snapshot]):
+            return None
         return Token(Selection(*parts), (after[0], after[1]), snapshot)
     except (ValueError, TypeError, ContractError, IndexError):
         return None
@@ -166,7 +168,7 @@ class Pager:
     def mark_of_stamp(self, sent: Any) -> tuple[int, int] | None:
         try:
             return self.dataset.plan.form.read(sent)[1], self.dataset.next_rank
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return None
 
     @property

@@ -31,7 +31,8 @@ from integrations_pipeline.spec.decoding import decode, encode
 from integrations_pipeline.spec.errors import ContractError, DataError
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LOOPBACK = ("127.0.0.1", "::1")
+OUTSIDE = "the control door opens on loopback only"
 START_SECONDS = 10.0
 LINES_AT_ONCE = 500
 
@@ -64,14 +65,16 @@ class Application:
 
     def meant(self, http: HttpRequest) -> Simulation:
         """The simulation a control request is about. Raises DataError for an unknown one, or a caller from outside."""
-        if http.client is None or http.client.host not in LOOPBACK:
-            raise DataError("the control door opens on loopback only")
+        if not is_near(http):
+            raise DataError(OUTSIDE)
         simulation = self.simulations.get(http.path_params.get("connection", ""))
         if simulation is None:
             raise DataError("no such connection")
         return simulation
 
     async def overview(self, http: HttpRequest) -> Response:
+        if not is_near(http):
+            return json_response({"error": OUTSIDE}, 403)
         return json_response({name: simulation.counts() for name, simulation in self.simulations.items()})
 
     async def requests(self, http: HttpRequest) -> Response:
@@ -106,6 +109,10 @@ class Application:
         except (DataError, ContractError) as error:
             return json_response({"error": error.what}, 400)
         return json_response({"keys": keys})
+
+
+def is_near(http: HttpRequest) -> bool:
+    return http.client is not None and http.client.host in LOOPBACK
 
 
 def changes(simulation: Simulation, stream: str, verb: str, given: dict[str, Any]) -> list[str]:
@@ -158,6 +165,8 @@ class Running:
         deadline = time.monotonic() + START_SECONDS
         while not server.started and self.thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.005)
+        if not server.started:
+            raise OSError(f"the simulator did not start within {START_SECONDS:.0f} s")
 
     def stop(self) -> None:
         """Ends the server and waits for it; open connections are closed."""

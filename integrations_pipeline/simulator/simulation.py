@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from threading import RLock
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from integrations_pipeline.simulator import shaping, stamps
 from integrations_pipeline.simulator.access import Access, Limits
 from integrations_pipeline.simulator.dataset import CHILDREN, Dataset, Selection
 from integrations_pipeline.simulator.paging import Page, Pager, item_id, read_token
 from integrations_pipeline.simulator.records import Plan, put
-from integrations_pipeline.simulator.views import Request, View, Views
+from integrations_pipeline.simulator.views import Request, View, Views, below_mount
 from integrations_pipeline.spec.clock import Clock, SystemClock
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.decoding import encode
@@ -28,7 +29,7 @@ from integrations_pipeline.spec.errors import CursorExpired, DataError, Integrat
 from integrations_pipeline.spec.paths import MISSING, Path, parse_path
 from integrations_pipeline.spec.placeholders import as_text
 from integrations_pipeline.spec.places import SendPlace
-from integrations_pipeline.spec.streams import Records, StreamCursor
+from integrations_pipeline.spec.streams import Full, Get, Records, Stream, StreamCursor
 
 CACHE_BYTES = 64_000_000
 """Finished answers kept for equal requests, until the next change: a benchmark measures its reader, not this source."""
@@ -483,7 +484,7 @@ class Simulation:
 
 def read_sync_token(text: str) -> int:
     try:
-        return int(text.removeprefix("sync_"), 16)
+        return max(int(text.removeprefix("sync_"), 16), 0)
     except ValueError:
         raise CursorExpired(f"the cursor {text!r} is unknown or too old") from None
 
@@ -500,6 +501,23 @@ def is_fresh(request: Request, validators: Mapping[str, str]) -> bool:
 
 
 def simulated(connection: Connection, port: int) -> Connection:
-    """The same connection, asking the simulator on this port instead."""
-    url = f"http://127.0.0.1:{port}/{connection.name}{Views(connection).base}"
-    return connection.model_copy(update={"api": connection.api.model_copy(update={"url": url})})
+    """The same connection, asking the simulator on this port instead, also where a call names a whole URL."""
+    mount, url = f"http://127.0.0.1:{port}/{connection.name}", connection.api.url
+    api = connection.api.model_copy(update={"url": mount + urlsplit(url).path.rstrip("/"), "origins": []})
+    streams = {name: redirected(stream, mount, url) for name, stream in connection.streams.items()}
+    return connection.model_copy(update={"api": api, "streams": streams})
+
+
+Called = TypeVar("Called", Stream, Full, Get)
+
+
+def redirected(called: Called, mount: str, url: str) -> Called:
+    """A stream or call with the simulator's address in the place of any other."""
+    changed: dict[str, Any] = {}
+    method, _, path = (called.request or "").partition(" ")
+    if path.startswith("http"):
+        changed["request"] = f"{method} {mount}{below_mount(url, path)}"
+    if isinstance(called, Stream):
+        changed["full"] = called.full and redirected(called.full, mount, url)
+        changed["get"] = called.get and redirected(called.get, mount, url)
+    return called.model_copy(update=changed)

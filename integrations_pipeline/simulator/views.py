@@ -226,16 +226,23 @@ class Views:
         pagination: Pagination | None = None,
     ) -> View:
         method, path = request.split(None, 1)
-        if path.startswith("http"):
-            path = path.removeprefix(self.connection.api.url)
         parts = list(asked(query or {}, headers or {}, body))
         fixed = tuple((where, as_fixed(value)) for where, value in parts if not list(names_in(value)))
         holes = tuple(
             (where, template(value)) for where, value in parts if isinstance(value, str) and list(names_in(value))
         )
         pagination = pagination or SinglePage(type="single_page")
-        whole = template(self.base + path, "([^/]+?)")
+        whole = template(below_mount(self.connection.api.url, path), "([^/]+?)")
         return View(purpose, stream, method, whole, fixed, holes, records, pagination)
+
+
+def below_mount(url: str, path: str) -> str:
+    """Where a call's path is served: below the base path of the API's url, or below its host if that is another one."""
+    if path.startswith("/"):
+        return urlsplit(url).path.rstrip("/") + path
+    if path.startswith(f"{url}/"):
+        return below_mount(url, path.removeprefix(url))
+    return "/" + path.split("://", 1)[1]
 
 
 def as_fixed(value: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from integrations_pipeline.simulator.simulation import simulated
 from integrations_pipeline_tests.simulator.conftest import Serve, Source
 
 HEAD = """
@@ -237,10 +238,40 @@ def test_children_are_listed_under_their_parents(served: Serve) -> None:
     assert source.simulation.counts() == {"customers": 40, "orders": len(orders), "lines": len(lines)}
 
 
+def test_a_call_may_name_another_host(served: Serve) -> None:
+    text = """
+  near:
+    request: GET https://api.shop.example/near
+    records: .
+    primary_key: id
+  far:
+    request: GET https://files.shop.example/v9/far
+    full: {request: GET https://files.shop.example/v9/all}
+    records: .
+    primary_key: id
+"""
+    source = served(HEAD + text, records=10)
+    streams = simulated(source.simulation.connection, source.port).streams
+    full = streams["far"].full
+    assert full is not None
+    for call, stream in ((streams["near"].request, "near"), (streams["far"].request, "far"), (full.request, "far")):
+        method, url = str(call).split()
+        assert url.startswith(f"http://127.0.0.1:{source.port}/shop/")
+        assert source.session.request(method, url, timeout=10).json() == source.truth(stream)
+
+
+def test_a_body_may_be_a_form(served: Serve) -> None:
+    source = served(HEAD + CURSOR_IN_REQUEST.replace("[{field: changed, gte: <cursor>}]", "{gte: <cursor>}"))
+    data = {"filter[gte]": "1720000000000", "sort": "up"}
+    items = source.session.post(source.url + "/search", data=data, timeout=10).json()["items"]
+    assert {i["id"] for i in items} == {r["id"] for r in source.truth("found") if r["changed"] >= "2024-07-03T09:46:40"}
+
+
 def test_a_parent_that_is_gone_takes_its_list_with_it(served: Serve) -> None:
     source = served(HEAD + FAMILY, records=10)
     [parent] = source.simulation.delete("customers")
     assert source.get(f"/customers/{parent}/orders").status_code == 404
+    assert parent not in {row["customer"] for row in source.truth("orders")}
     alive = source.truth("customers")[0]["id"]
     [key] = source.simulation.insert("orders", [{"note": "new"}], parent=alive)
     rows = source.get(f"/customers/{alive}/orders", params={"take": 50}).json()["rows"]
