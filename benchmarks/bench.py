@@ -31,7 +31,7 @@ import psycopg
 from integrations_pipeline.store.server import EmbeddedServer
 
 HERE = Path(__file__).resolve().parent
-ROUNDS = 5
+ROUNDS = 3
 RECORDS, PAGE_RECORDS = 100_000, 1_000
 MANY_RECORDS = 1_000_000
 SLOW_RECORDS, SLOW_PAGE_RECORDS, LATENCY_SECONDS, CONCURRENCY = 10_000, 100, 0.05, 4
