@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -16,12 +16,12 @@ class Answer:
     """An answer that was no failure. ``document`` is its JSON, None where the body was empty (204, 304)."""
 
     status: int
-    headers: Mapping[str, str]  # case-insensitive
-    document: Any
+    headers: Mapping[str, str] = field(repr=False)  # case-insensitive
+    document: Any = field(repr=False)
     read_at: datetime  # the answer's Date, else our clock
     request: str  # "GET /contacts", never with a query
     request_id: str | None
-    url: str  # may hold a credential: only for joining links
+    url: str = field(repr=False)  # may hold a credential: only for joining links
 
     def read(self, place: ReadPlace, parent: Any = None) -> Any:
         """The value at a place of this answer, or of the parent record it was asked for, else MISSING."""

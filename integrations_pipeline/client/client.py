@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from threading import Event
 from typing import Any
 from weakref import WeakSet
@@ -54,11 +54,11 @@ class Client:
         self.meter = Meter()
         self._connection, self._api, self._clock = connection, api, clock or SystemClock()
         self._builder = RequestBuilder(api, secrets, proof)
-        self._session = HttpSession(max_bytes=api.max_response, connections=READ_AHEAD_PAGES + 2)
+        self._session = HttpSession(max_bytes=api.max_response, connections=max(api.concurrency, READ_AHEAD_PAGES) + 1)
         self._exchange = Exchange(
             api,
             self._session,
-            self._builder.origins,
+            self._builder,
             Redactor([*secrets.values(), *(secret for _, secret in proof)]),
             limiter=limiter,
             breaker=breaker,
@@ -87,12 +87,9 @@ class Client:
         `start` is sent. ``parent`` is the parent's record, ``probe`` a Page's ``validator``. ``full`` reads as the
         stream's `full` says. Closing the iterator ends its threads.
         """
-        stream = self._stream(stream_name)
-        plan = self._plans.get((stream_name, full))
-        if plan is None:
-            plan = plan_list(stream_name, stream, full=full, api=self._api, builder=self._builder)
-            self._plans[stream_name, full] = plan
-        return self._read(plan, self._begin(plan, position, since, until, parent, probe))
+        plan = self._plan(stream_name, full=full)
+        workers = self._api.concurrency if may_be_counted(plan) else 1
+        return self._read(plan, self._begin(plan, position, since, until, parent, probe), workers)
 
     def get(self, stream_name: str, external_id: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
         """One record by its id, or by the fields of its ``key``; None where the source doesn't know it."""
@@ -122,11 +119,12 @@ class Client:
             self.send(self._api.check, {})
             return
         name = next(name for name, stream in self._connection.streams.items() if stream.parent_stream is None)
-        pages = self.pages(name)
+        plan = self._plan(name, full=False)
+        pages = self._read(plan, self._begin(plan, None, None, None, None, None), 0)
         try:
             next(pages, None)
         finally:
-            pages.close()  # type: ignore[attr-defined]
+            pages.close()
 
     def deleted_keys(
         self, stream_name: str, *, position: dict[str, Any] | None = None, since: Any = None
@@ -137,7 +135,7 @@ class Client:
         if feed is None:
             raise ConfigError(f"{stream_name} has no `deletes.feed`")
         plan = plan_feed(stream_name, stream, feed, self._api, self._builder)
-        return self._read(plan, self._begin(plan, position, since, None, None, None))
+        return self._read(plan, self._begin(plan, position, since, None, None, None), 1)
 
     def close(self) -> None:
         """Ends every wait, read and thread of this client."""
@@ -169,9 +167,16 @@ class Client:
             until = formatted(self._clock.now().replace(microsecond=0), plan.cursor)
         return Begin(position, since, until, parent, probe)
 
-    def _read(self, plan: ListPlan, begin: Begin) -> Iterator[Page]:
-        countable = self._api.concurrency if may_be_counted(plan) else 1
-        reader = ListReader(plan, begin, self._builder, self._fetch, workers=countable)
+    def _plan(self, stream_name: str, *, full: bool) -> ListPlan:
+        plan = self._plans.get((stream_name, full))
+        if plan is None:
+            stream = self._stream(stream_name)
+            plan = plan_list(stream_name, stream, full=full, api=self._api, builder=self._builder)
+            self._plans[stream_name, full] = plan
+        return plan
+
+    def _read(self, plan: ListPlan, begin: Begin, workers: int) -> Generator[Page, None, None]:
+        reader = ListReader(plan, begin, self._builder, self._fetch, workers=workers)
         stop = Event()
         self._stops.add(stop)
         if self._closed.is_set():

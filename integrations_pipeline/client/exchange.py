@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from threading import Event
-from urllib.parse import urljoin
 
 from integrations_pipeline.client.answer import Answer
 from integrations_pipeline.client.body import date_of, document_of
 from integrations_pipeline.client.classify import class_of, failure
 from integrations_pipeline.client.meter import Meter
-from integrations_pipeline.client.origins import Origins
 from integrations_pipeline.client.redaction import Redactor
-from integrations_pipeline.client.request import Request
+from integrations_pipeline.client.request import Request, RequestBuilder
 from integrations_pipeline.client.retry import Tries, TryAgain, Waiting, repeat
 from integrations_pipeline.client.session import HttpSession, Received, Unanswered
 from integrations_pipeline.client.waits import told_seconds
@@ -48,7 +46,7 @@ class Exchange:
         self,
         api: Api,
         session: HttpSession,
-        origins: Origins,
+        builder: RequestBuilder,
         redactor: Redactor,
         *,
         limiter: Limiter,
@@ -57,7 +55,7 @@ class Exchange:
         priority: Priority,
         meter: Meter,
     ):
-        self._api, self._session, self._origins, self._redactor = api, session, origins, redactor
+        self._api, self._session, self._builder, self._redactor = api, session, builder, redactor
         self._limiter, self._breaker, self._clock = limiter, breaker, clock
         self._priority, self._meter = priority, meter
 
@@ -123,8 +121,7 @@ class Exchange:
         location = received.headers.get("Location")
         if not location or request.method not in ("GET", "HEAD"):
             raise ContractError(f"the source redirects {request} ({received.status}); use the URL it moved to")
-        url = self._origins.join(request.url, urljoin(request.url, location))
-        return replace(request, url=url)
+        return self._builder.moved(request, location)
 
     def _understand(self, received: Received, request: Request, asked: Asked) -> tuple[Answer, ErrorClass | None]:
         answer = self._decoded(received, request, asked)
@@ -134,7 +131,7 @@ class Exchange:
         told = told_seconds(answer, self._api)
         if found in (None, "end_of_list", "ignore"):
             if told is not None:
-                self._limiter.told_to_wait(answer.read_at + timedelta(seconds=told))
+                self._limiter.told_to_wait(self._clock.now() + timedelta(seconds=told))
             return answer, found
         error = failure(found, answer, received.body, self._redactor)
         if answer.request_id:
@@ -156,7 +153,7 @@ class Exchange:
             if good:
                 raise
             document = None
-        if good and not received.body and not received.framed and received.status != 204 and request.method != "HEAD":
+        if good and asked.is_list and not received.body and not received.framed and received.status != 204:
             raise self._lost(Unanswered(Transient("the answer was cut off")), request, asked)
         read_at = date_of(received.headers) or self._clock.now()
         request_id = next((received.headers[name] for name in REQUEST_IDS if name in received.headers), None)

@@ -132,6 +132,7 @@ class ListReader:
         """The pages in order; the next ones are fetched while the caller works on one. Closing it ends all threads."""
         walk, begin = self._plan.walk, self._begin
         position = walk.resumed(begin.position) if begin.position is not None else walk.first()
+        self._refuse_repetition(position)
         first = conditional(self._plan.probe, begin.validator) if begin.position is None else []
         ahead: ReadAhead[Sends, Fetched] = ReadAhead(
             lambda sends: self._ask(sends, stop), workers=self._workers, stop=stop

@@ -20,7 +20,7 @@ V = TypeVar("V")
 
 
 class ReadAhead(Generic[K, V]):
-    """At most ``limits.READ_AHEAD_PAGES`` answers are held or under way, one where there is a single worker.
+    """At most ``limits.READ_AHEAD_PAGES`` answers are held or under way; with one worker one, without any none.
 
     ``fetch`` is called in worker threads; what it raises is raised where its answer is taken. ``stop`` tells it that
     nobody waits any more.
@@ -28,7 +28,7 @@ class ReadAhead(Generic[K, V]):
 
     def __init__(self, fetch: Callable[[K], V], *, workers: int, stop: Event):
         self._fetch, self._workers, self._stop = fetch, workers, stop
-        self._pages = READ_AHEAD_PAGES if workers > 1 else 1
+        self._pages = READ_AHEAD_PAGES if workers > 1 else workers
         self._threads: ThreadPoolExecutor | None = None
         self._planned: deque[tuple[K, Future[V]]] = deque()
 

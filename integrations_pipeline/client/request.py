@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, unquote_plus, urlsplit, urlunsplit
 
@@ -169,6 +169,14 @@ class RequestBuilder:
         url = self.origins.check(draft.full_url())
         headers = {name: header_text(name, value) for name, value in draft.headers.items()}
         return Request(call.method, url, headers, content, self._path_of(url))
+
+    def moved(self, request: Request, location: str) -> Request:
+        """The same request at the place it moved to. Raises ContractError for another origin."""
+        draft = Draft(self.origins.join(request.url, location), {}, {}, None, {})
+        for place, secret in self._credentials:
+            if place.kind == "query":
+                draft.put(place, secret.reveal())
+        return replace(request, url=self.origins.check(draft.full_url()))
 
     def without_credentials(self, url: str) -> str:
         """A next URL fit to be stored: sources that take a key as a parameter like to repeat it there."""

@@ -143,6 +143,8 @@ class HttpSession:
             raise failure_of(error) from None
         except (UnicodeError, ValueError):
             raise SourceConfigError("the request can't be written as HTTP") from None
+        except HTTPError:
+            raise Unanswered(Transient("the connection to the source broke")) from None
         try:
             body = self._read(response)
         except (HTTPError, http.client.HTTPException, OSError, zlib.error, EOFError) as error:

@@ -162,6 +162,14 @@ def test_tokens_that_come_again_are_refused(bench: Bench, period: int) -> None:
     assert len(source.seen) <= period + 2
 
 
+def test_a_last_page_that_names_itself_is_refused_also_after_an_interruption(bench: Bench) -> None:
+    source = bench.source(lambda seen: {"items": rows(1), "next": "last"})
+    client = bench.client(source.url, stream({"type": "cursor", "read": "next", "send": "after"}))
+    with pytest.raises(ContractError, match="circle"):
+        read(client, position={"token": "last"})
+    assert len(source.seen) == 1
+
+
 def test_fresh_tokens_for_ever_meet_the_cap(bench: Bench) -> None:
     def answer(seen: Seen) -> Any:
         step = int(seen.one("after", "0")) + 1

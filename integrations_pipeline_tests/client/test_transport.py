@@ -167,6 +167,16 @@ def test_a_redirect_within_the_origin_is_followed(bench: Bench, status: int) -> 
     assert client.meter.requests == 2
 
 
+def test_a_key_in_the_query_follows_a_redirect_within_the_origin_once(bench: Bench) -> None:
+    def answer(seen: Seen) -> Any:
+        return Reply(status=302, headers={"Location": "/v2/things?key=old&a=1"}) if seen.path == "/things" else rows(2)
+
+    source = bench.source(answer)
+    client = bench.client(source.url, auth={"type": "api_key", "send": "key", "key": "$t"}, secrets={"t": "sec-777"})
+    assert len(first(client).rows) == 2
+    assert source.seen[1].query == {"a": ["1"], "key": ["sec-777"]}
+
+
 AUTHS = [
     {"type": "bearer", "token": "$t"},
     {"type": "basic", "username": "ann", "password": "$t"},
