@@ -165,7 +165,7 @@ class Map(Model):
     match: list[list[str]] = []
     fields: dict[str, MapField] = Key(min_length=1)
 
-    @field_validator("match", mode="before")
+    @field_validator("match", mode="before", json_schema_input_type=list[str | list[str]])
     @classmethod
     def _match(cls, value: Any) -> Any:
         return [[one] if isinstance(one, str) else one for one in value] if isinstance(value, list) else value

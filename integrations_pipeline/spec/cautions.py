@@ -1,0 +1,61 @@
+"""What is allowed but doubtful: `check` tells it, nothing is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from integrations_pipeline.spec.connection import Connection
+from integrations_pipeline.spec.errors import Problem
+from integrations_pipeline.spec.pagination import Offset, PageNumber
+from integrations_pipeline.spec.streams import Stream
+
+
+def cautions(connections: Mapping[str, Connection]) -> list[Problem]:
+    """For all connections of a home together. The lines are 0: each is about a stream as a whole."""
+    every = [(one, name, stream) for one in connections.values() for name, stream in one.streams.items()]
+    found = [*unproven_ends(every), *rivals(every)]
+    return [Problem(str(one.file or one.name), 0, f"streams.{name}", message) for one, name, message in found]
+
+
+Listed = tuple[Connection, str, Stream]
+Doubt = tuple[Connection, str, str]
+
+
+def unproven_ends(every: list[Listed]) -> Iterator[Doubt]:
+    for one, name, stream in every:
+        pages = stream.pagination or one.api.pagination
+        if isinstance(pages, PageNumber | Offset) and stream.request and not (pages.pages or pages.more):
+            yield (
+                one,
+                name,
+                "the end of this list can't be proven: it is taken for ended after two empty pages (name `pages` or "
+                "`more` under `pagination` if the source tells)",
+            )
+
+
+def creates(stream: Stream) -> bool:
+    write = stream.write
+    return write is not None and (
+        write.create is not None or (write.batch is not None and write.batch.create is not None)
+    )
+
+
+def rivals(every: list[Listed]) -> Iterator[Doubt]:
+    """Two that create records of one kind, of which one doesn't say when, would create each record in both."""
+    for one, name, stream in every:
+        if stream.map is None or stream.write is None or not creates(stream) or stream.write.create_when is not None:
+            continue
+        others = sorted(
+            {
+                str(other.file or other.name)
+                for other, _, rival in every
+                if other is not one and rival.map and rival.map.to == stream.map.to and creates(rival)
+            }
+        )
+        if others:
+            yield (
+                one,
+                name,
+                f"creates nothing until it has `create_when`: {', '.join(others)} creates records of kind "
+                f"{stream.map.to} too",
+            )
