@@ -56,10 +56,16 @@ COLOURS = ("Black", "Blue", "Green", "Grey", "Red", "Sand", "White", "Yellow")
 SUBJECTS = ("Invoice", "Delivery", "Login", "Renewal", "Refund", "Meeting", "Order", "Report", "Address", "Contract")
 EVENTS = ("is late", "was confirmed", "needs a second look", "was sent twice", "can't be opened", "is ready", "moved")
 STATES = ("open", "closed", "pending")
-MAJORS = words("""
-    EUR USD GBP JPY CHF AUD CAD SEK NOK DKK PLN CZK HUF RON BGN TRY ZAR BRL MXN INR CNY HKD SGD KRW THB IDR MYR PHP
-    ILS NZD ISK
-""")
+CURRENCY_NAMES = dict(
+    line.split(" ", 1)
+    for line in """EUR Euro,USD United States Dollar,GBP British Pound,JPY Japanese Yen,CHF Swiss Franc
+AUD Australian Dollar,CAD Canadian Dollar,SEK Swedish Krona,NOK Norwegian Krone,DKK Danish Krone,PLN Polish Złoty
+CZK Czech Koruna,HUF Hungarian Forint,RON Romanian Leu,BGN Bulgarian Lev,TRY Turkish Lira,ZAR South African Rand
+BRL Brazilian Real,MXN Mexican Peso,INR Indian Rupee,CNY Chinese Renminbi Yuan,HKD Hong Kong Dollar
+SGD Singapore Dollar,KRW South Korean Won,THB Thai Baht,IDR Indonesian Rupiah,MYR Malaysian Ringgit
+PHP Philippine Peso,ILS Israeli New Shekel,NZD New Zealand Dollar,ISK Icelandic Króna""".replace("\n", ",").split(",")
+)
+MAJORS = tuple(CURRENCY_NAMES)
 CURRENCY_CODES = tuple(dict.fromkeys([*MAJORS, *sorted(code for code, digits in CURRENCIES.items() if digits)]))
 COUNTRY_CODES = tuple(dict.fromkeys(["DE", "FR", "GB", "US", "NL", "ES", "IT", "SE", "PL", "AT", "CH", *COUNTRIES]))
 
@@ -200,7 +206,8 @@ class Values:
             mix = mixer(*self.salt, "product")
             return lambda ordinal, stamp: f"{COLOURS[mix(ordinal) % 8]} {PRODUCTS[(mix(ordinal) >> 8) % 8]}"
         if "currenc" in self.stream:
-            return lambda ordinal, stamp: f"Currency {CURRENCY_CODES[ordinal % len(CURRENCY_CODES)]}"
+            codes = CURRENCY_CODES
+            return lambda ordinal, stamp: CURRENCY_NAMES.get(code := codes[ordinal % len(codes)], f"Currency {code}")
         return lambda ordinal, stamp: f"{FIRST[self.first(ordinal) % 50]} {LAST[self.last(ordinal) % 50]}"
 
     def email(self, ordinal: int, stamp: int) -> str:
