@@ -23,11 +23,14 @@ RETRY_AFTER = timedelta(minutes=1)
 COLLISIONS = 3
 """Tries of a transaction that met another one's locks (a team's own edits of canonical rows may)."""
 
-# A chunk's rows are looked up one by one in indexes, whatever the statistics of a table that grows by the second say:
-# a plan made while the table was empty would scan all of it for each chunk later.
+# A chunk's rows are looked up one by one in indexes, whatever the statistics of tables that grow by the second say: a
+# plan made for an empty table, or by guesses about one never analyzed, would scan all of it for each row. For the
+# same reason the statements look up by LATERAL subqueries with OFFSET 0, which keep all columns of a key together.
 SETTINGS = """
-SELECT set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false),
-       set_config('enable_mergejoin', 'off', false), set_config('jit', 'off', false),
+SELECT set_config('plan_cache_mode', 'force_custom_plan', false), set_config('jit', 'off', false),
+       set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false),
+       set_config('enable_mergejoin', 'off', false), set_config('enable_material', 'off', false),
+       set_config('random_page_cost', '1.1', false),
        set_config('work_mem', '32MB', false), set_config('temp_buffers', '32MB', false)
 """
 

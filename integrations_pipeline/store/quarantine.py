@@ -24,12 +24,14 @@ WITH given AS (
 ), known AS MATERIALIZED (
     SELECT g.*, coalesce(k.id, h.id) AS id, coalesce(k.hash, h.hash) AS known_hash
     FROM given g
-    LEFT JOIN integrations.quarantine k
-      ON k.connection = %(connection)s AND k.stream = %(stream)s AND k.stage = %(stage)s AND k.status = 'open'
-     AND k.external_id = g.external_id
-    LEFT JOIN integrations.quarantine h
-      ON h.connection = %(connection)s AND h.stream = %(stream)s AND h.stage = %(stage)s AND h.status = 'open'
-     AND h.external_id IS NULL AND g.external_id IS NULL AND h.hash = g.hash
+    LEFT JOIN LATERAL (
+        SELECT q.id, q.hash FROM integrations.quarantine q
+        WHERE q.connection = %(connection)s AND q.stream = %(stream)s AND q.stage = %(stage)s AND q.status = 'open'
+          AND q.external_id = g.external_id OFFSET 0) AS k ON true
+    LEFT JOIN LATERAL (
+        SELECT q.id, q.hash FROM integrations.quarantine q
+        WHERE q.connection = %(connection)s AND q.stream = %(stream)s AND q.stage = %(stage)s AND q.status = 'open'
+          AND q.external_id IS NULL AND g.external_id IS NULL AND q.hash = g.hash OFFSET 0) AS h ON true
 ), repeated AS (
     UPDATE integrations.quarantine q
     SET attempts = q.attempts + known.attempts, last_seen = now(), run_id = %(run_id)s,

@@ -19,7 +19,7 @@ MISSING = """
 SELECT count(*), count(*) FILTER (WHERE NOT EXISTS (
     SELECT FROM integrations.seen s
     WHERE s.connection = %(connection)s AND s.stream = %(stream)s AND s.refresh_id = %(refresh_id)s
-      AND s.external_id = r.external_id))
+      AND s.external_id = r.external_id OFFSET 0))
 FROM {raw} r WHERE deleted_at IS NULL
 """
 
@@ -30,7 +30,7 @@ WITH gone AS (
     WHERE r.deleted_at IS NULL AND NOT EXISTS (
         SELECT FROM integrations.seen s
         WHERE s.connection = %(connection)s AND s.stream = %(stream)s AND s.refresh_id = %(refresh_id)s
-          AND s.external_id = r.external_id)
+          AND s.external_id = r.external_id OFFSET 0)
     RETURNING r.external_id
 )
 INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason)
@@ -44,7 +44,7 @@ WHERE q.connection = %(connection)s AND q.stream = %(stream)s AND q.stage = 'bou
   AND q.external_id IS NOT NULL AND NOT EXISTS (
     SELECT FROM integrations.seen s
     WHERE s.connection = %(connection)s AND s.stream = %(stream)s AND s.refresh_id = %(refresh_id)s
-      AND s.external_id = q.external_id)
+      AND s.external_id = q.external_id OFFSET 0)
 """
 
 COUNT = """

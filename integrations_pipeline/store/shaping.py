@@ -29,6 +29,7 @@ from integrations_pipeline.spec.limits import SAMPLE_CHARACTERS
 from integrations_pipeline.store.copying import JSONB_FORM, copy_rows, copy_storable, unstorable
 from integrations_pipeline.store.holder import Holder
 from integrations_pipeline.store.quarantine import Rejection, any_open, heal, quarantine, storable_key
+from integrations_pipeline.store.shape_statement import columns, shape_statement
 from integrations_pipeline.store.state import StateChange, write_state
 from integrations_pipeline.store.tables import canonical_table, raw_table
 
@@ -101,8 +102,10 @@ ROW = """
 # The raw rows stamped in a span, after a place in the order of stamp and key, with their links.
 CHANGED = """
 SELECT {row} FROM {raw} r
-LEFT JOIN integrations.link l
-  ON l.connection = %(connection)s AND l.stream = %(stream)s AND l.external_id = r.external_id
+LEFT JOIN LATERAL (
+    SELECT * FROM integrations.link l
+    WHERE l.connection = %(connection)s AND l.stream = %(stream)s AND l.external_id = r.external_id OFFSET 0
+) AS l ON true
 WHERE (r.stamp, r.external_id) {after} (%(stamp)s::xid8, %(key)s) AND r.stamp < %(below)s::xid8
 ORDER BY r.stamp, r.external_id LIMIT %(limit)s
 """
@@ -113,9 +116,9 @@ SELECT {row} FROM integrations.link l
 JOIN {raw} r ON r.external_id = l.external_id AND r.deleted_at IS NULL
 WHERE l.connection = %(connection)s AND l.stream = %(stream)s AND l.pending IS NOT NULL AND l.deleted_at IS NULL
   AND l.external_id > %(key)s
-  AND EXISTS (SELECT FROM jsonb_each(l.pending) p JOIN integrations.link t
-              ON t.connection = l.connection AND t.stream = p.value ->> 'stream'
-             AND t.external_id = p.value ->> 'external_id')
+  AND EXISTS (SELECT FROM jsonb_each(l.pending) p, LATERAL (
+                  SELECT FROM integrations.link t WHERE t.connection = %(connection)s
+                   AND t.stream = p.value ->> 'stream' AND t.external_id = p.value ->> 'external_id' OFFSET 0) AS t)
 ORDER BY l.external_id LIMIT %(limit)s
 """
 
@@ -124,9 +127,10 @@ LOCK_KIND = "SELECT pg_advisory_xact_lock(hashtextextended('integrations kind ' 
 
 # Canonical ids of records that references name; a deleted record keeps its id.
 RESOLVE = """
-SELECT l.stream, l.external_id, l.canonical_id
-FROM (SELECT DISTINCT * FROM unnest(%(streams)s::text[], %(keys)s::text[]) AS u (stream, key)) AS wanted
-JOIN integrations.link l ON l.connection = %(connection)s AND l.stream = wanted.stream AND l.external_id = wanted.key
+SELECT wanted.stream, wanted.key, l.canonical_id
+FROM unnest(%(streams)s::text[], %(keys)s::text[]) AS wanted (stream, key), LATERAL (
+    SELECT l.canonical_id FROM integrations.link l
+    WHERE l.connection = %(connection)s AND l.stream = wanted.stream AND l.external_id = wanted.key OFFSET 0) AS l
 """
 
 # Where a chunk's rows wait, the fields typed as in the canonical table. Our own columns can't be named like a field.
@@ -138,72 +142,6 @@ FROM {canonical} WITH NO DATA
 """
 COLUMNS = ("_key", "_version", "_base", "_changed", "_pending", "_new_id")
 TYPES = ("text", "text", "bytea", "text[]", "bytea", "bytea")
-
-# One alternative of `match`: the live canonical rows with the same values that this stream doesn't link already.
-MATCH = """
-LEFT JOIN LATERAL (
-    SELECT count(*) AS found, (array_agg(c.id))[1:5] AS ids FROM {canonical} c
-    WHERE l.external_id IS NULL AND {unmatched} AND {same} AND c.deleted_at IS NULL
-      AND NOT EXISTS (SELECT FROM integrations.link o
-                      WHERE o.canonical_id = c.id AND o.deleted_at IS NULL
-                        AND o.connection = %(connection)s AND o.stream = %(stream)s)
-) AS {alternative} ON true
-"""
-
-# What becomes of each row, then canonical rows, links and decisions by it. Of several rows of the chunk that match the
-# same canonical row the first one gets it. `settled` holds the values as they will be, beside those that are.
-SHAPE = """
-WITH looked AS MATERIALIZED (
-    SELECT s.*, l.canonical_id AS _linked, l.deleted_at IS NOT NULL AS _back,
-           l.base IS NOT DISTINCT FROM s._base AND l.pending IS NOT DISTINCT FROM s._pending AS _same,
-           {found} AS _found, {ids} AS _ids, {by} AS _by
-    FROM shaped s
-    LEFT JOIN integrations.link l
-      ON l.connection = %(connection)s AND l.stream = %(stream)s AND l.external_id = s._key
-    {matches}
-), judged AS MATERIALIZED (
-    SELECT *, coalesce(_linked, CASE WHEN _outcome = 'matched' THEN _ids[1] END) AS _target FROM (
-        SELECT *, CASE
-            WHEN _linked IS NOT NULL THEN CASE WHEN _same AND NOT _back THEN 'unchanged' ELSE 'updated' END
-            WHEN _found > 1 THEN 'ambiguous'
-            WHEN _found = 1 AND row_number() OVER (PARTITION BY _ids[1], _found ORDER BY _key) = 1 THEN 'matched'
-            ELSE 'created' END AS _outcome
-        FROM looked) AS decided
-), settled AS MATERIALIZED (
-    SELECT j._key, j._version, j._base, j._pending, j._back, j._by, j._outcome, j._target,
-           to_jsonb(c) AS _old, {settled}
-    FROM judged j LEFT JOIN {canonical} c ON c.id = j._target
-    WHERE j._outcome IN ('updated', 'matched')
-), created AS (
-    INSERT INTO {canonical} (id, {fields})
-    SELECT _new_id, {fields} FROM judged WHERE _outcome = 'created' ORDER BY _new_id
-), updated AS (
-    UPDATE {canonical} AS c SET {assignments}, deleted_at = CASE WHEN s._back THEN NULL ELSE c.deleted_at END
-    FROM settled s
-    WHERE c.id = s._target
-      AND (ROW({current}) IS DISTINCT FROM ROW({final}) OR (s._back AND c.deleted_at IS NOT NULL))
-), linked AS (
-    INSERT INTO integrations.link AS l
-        (connection, stream, external_id, kind, canonical_id, base, remote_version, pending)
-    SELECT %(connection)s, %(stream)s, _key, %(kind)s, coalesce(_target, _new_id), _base, _version, _pending
-    FROM judged WHERE _outcome IN ('created', 'matched', 'updated') ORDER BY _key
-    ON CONFLICT (connection, stream, external_id) DO UPDATE SET
-        base = excluded.base, remote_version = excluded.remote_version, pending = excluded.pending, deleted_at = NULL
-), noted_new AS (
-    INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision)
-    SELECT %(run_id)s, %(connection)s, %(stream)s, _key, 'canonical', 'created' FROM judged WHERE _outcome = 'created'
-), noted AS (
-    INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail)
-    SELECT %(run_id)s, %(connection)s, %(stream)s, _key, 'canonical', _outcome,
-        CASE WHEN _outcome = 'matched' THEN 'same ' || _by WHEN _back THEN 'it is back' END,
-        (SELECT jsonb_object_agg(f.key, jsonb_build_array(_old -> f.key, f.value))
-         FROM jsonb_each(to_jsonb(settled)) AS f WHERE left(f.key, 1) <> '_' AND f.value IS DISTINCT FROM _old -> f.key)
-    FROM settled
-)
-SELECT _outcome, count(*),
-       jsonb_object_agg(_key, jsonb_build_array(_by, _ids)) FILTER (WHERE _outcome = 'ambiguous')
-FROM judged GROUP BY _outcome
-"""
 
 # Links of deleted records; a canonical row follows when no other record holds it.
 UNLINK = """
@@ -400,65 +338,6 @@ class Shaping:
 
 
 UUID_OID = 2950
-
-
-def columns(names: Iterable[str], table: str | None = None) -> sql.Composed:
-    """``a, b`` or ``t.a, t.b``."""
-    return sql.SQL(", ").join([sql.Identifier(table, name) if table else sql.Identifier(name) for name in names])
-
-
-def shape_statement(canonical: sql.Identifier, names: Sequence[str], match: Sequence[Sequence[str]]) -> sql.Composed:
-    """``SHAPE`` for a kind's fields and a stream's ways to match."""
-    tables = [f"m{number}" for number in range(len(match))]
-    matches = [
-        sql.SQL(MATCH).format(
-            canonical=canonical,
-            unmatched=sql.SQL(" AND ").join(
-                [sql.SQL("{}.found = 0").format(sql.Identifier(t)) for t in tables[:number]]
-            )
-            if number
-            else sql.SQL("true"),
-            same=sql.SQL(" AND ").join(
-                [
-                    sql.SQL("{0} = {1} AND {1}::text <> ''").format(sql.Identifier("c", n), sql.Identifier("s", n))
-                    for n in keys
-                ]
-            ),
-            alternative=sql.Identifier(tables[number]),
-        )
-        for number, keys in enumerate(match)
-    ]
-    return sql.SQL(SHAPE).format(
-        canonical=canonical,
-        fields=columns(names),
-        current=columns(names, "c"),
-        final=columns(names, "s"),
-        matches=sql.SQL("").join(matches),
-        found=first_found(tables, [sql.SQL("{}.found").format(sql.Identifier(t)) for t in tables], sql.SQL("0")),
-        ids=first_found(tables, [sql.Identifier(t, "ids") for t in tables], sql.SQL("NULL::uuid[]")),
-        by=first_found(tables, [sql.Literal(" and ".join(keys)) for keys in match], sql.SQL("NULL::text")),
-        settled=sql.SQL(", ").join(
-            [sql.SQL(SETTLED).format(name=sql.Literal(n), field=sql.Identifier(n)) for n in names]
-        ),
-        assignments=sql.SQL(", ").join([sql.SQL("{0} = s.{0}").format(sql.Identifier(n)) for n in names]),
-    )
-
-
-# A field as it will be: as it is unless the source changed it; a match fills and doesn't empty.
-SETTLED = """
-CASE WHEN j._changed IS NOT NULL AND {name} <> ALL(j._changed) THEN c.{field}
-     WHEN j._outcome = 'matched' THEN coalesce(j.{field}, c.{field}) ELSE j.{field} END AS {field}"""
-
-
-def first_found(tables: Sequence[str], values: Sequence[sql.Composable], otherwise: sql.SQL) -> sql.Composed:
-    """The value of the first alternative that found any row."""
-    if not tables:
-        return sql.Composed([otherwise])
-    cases = [
-        sql.SQL("WHEN {}.found > 0 THEN {}").format(sql.Identifier(table), value)
-        for table, value in zip(tables, values, strict=True)
-    ]
-    return sql.SQL("CASE {} ELSE {} END").format(sql.SQL(" ").join(cases), otherwise)
 
 
 def new_ids(count: int) -> list[bytes]:

@@ -1,0 +1,131 @@
+"""The one statement that shapes a chunk: matches, canonical rows, links and decisions, composed for a kind's fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from psycopg import sql
+
+# One alternative of `match`: the live canonical rows with the same values that this stream doesn't link already.
+MATCH = """
+LEFT JOIN LATERAL (
+    SELECT count(*) AS found, (array_agg(c.id))[1:5] AS ids FROM {canonical} c
+    WHERE l.external_id IS NULL {unmatched} AND {same} AND c.deleted_at IS NULL
+      AND NOT EXISTS (SELECT FROM (SELECT * FROM integrations.link WHERE canonical_id = c.id OFFSET 0) AS o
+                      WHERE o.deleted_at IS NULL AND o.connection = %(connection)s AND o.stream = %(stream)s)
+) AS {alternative} ON true
+"""
+
+# What becomes of each row, then canonical rows, links and decisions by it. Of several rows of the chunk that match the
+# same canonical row the first one gets it. `settled` is for the decisions only: the update itself keeps the columns it
+# doesn't change as they are at that moment, whatever an edit under way has just made of them.
+SHAPE = """
+WITH looked AS MATERIALIZED (
+    SELECT s.*, l.canonical_id AS _linked, l.deleted_at IS NOT NULL AS _back,
+           l.base IS NOT DISTINCT FROM s._base AND l.pending IS NOT DISTINCT FROM s._pending AS _same,
+           {found} AS _found, {ids} AS _ids, {by} AS _by
+    FROM shaped s
+    LEFT JOIN LATERAL (
+        SELECT * FROM integrations.link l
+        WHERE l.connection = %(connection)s AND l.stream = %(stream)s AND l.external_id = s._key OFFSET 0
+    ) AS l ON true
+    {matches}
+), judged AS MATERIALIZED (
+    SELECT *, coalesce(_linked, CASE WHEN _outcome = 'matched' THEN _ids[1] END) AS _target FROM (
+        SELECT *, CASE
+            WHEN _linked IS NOT NULL THEN CASE WHEN _same AND NOT _back THEN 'unchanged' ELSE 'updated' END
+            WHEN _found > 1 THEN 'ambiguous'
+            WHEN _found = 1 AND row_number() OVER (PARTITION BY _ids[1], _found ORDER BY _key) = 1 THEN 'matched'
+            ELSE 'created' END AS _outcome
+        FROM looked) AS decided
+), settled AS MATERIALIZED (
+    SELECT j._key, j._back, j._by, j._outcome, to_jsonb(c) AS _old, {values}
+    FROM judged j JOIN {canonical} c ON c.id = j._target
+    WHERE j._outcome IN ('updated', 'matched')
+), created AS (
+    INSERT INTO {canonical} (id, {fields})
+    SELECT _new_id, {fields} FROM judged WHERE _outcome = 'created' ORDER BY _new_id
+), updated AS (
+    UPDATE {canonical} AS c SET {assignments}, deleted_at = CASE WHEN j._back THEN NULL ELSE c.deleted_at END
+    FROM judged j
+    WHERE c.id = j._target AND j._outcome IN ('updated', 'matched')
+      AND (ROW({current}) IS DISTINCT FROM ROW({final}) OR (j._back AND c.deleted_at IS NOT NULL))
+), linked AS (
+    INSERT INTO integrations.link AS l
+        (connection, stream, external_id, kind, canonical_id, base, remote_version, pending)
+    SELECT %(connection)s, %(stream)s, _key, %(kind)s, coalesce(_target, _new_id), _base, _version, _pending
+    FROM judged WHERE _outcome IN ('created', 'matched', 'updated') ORDER BY _key
+    ON CONFLICT (connection, stream, external_id) DO UPDATE SET
+        base = excluded.base, remote_version = excluded.remote_version, pending = excluded.pending, deleted_at = NULL
+), noted_new AS (
+    INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision)
+    SELECT %(run_id)s, %(connection)s, %(stream)s, _key, 'canonical', 'created' FROM judged WHERE _outcome = 'created'
+), noted AS (
+    INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail)
+    SELECT %(run_id)s, %(connection)s, %(stream)s, _key, 'canonical', _outcome,
+        CASE WHEN _outcome = 'matched' THEN 'same ' || _by WHEN _back THEN 'it is back' END,
+        (SELECT jsonb_object_agg(f.key, jsonb_build_array(_old -> f.key, f.value))
+         FROM jsonb_each(to_jsonb(settled)) AS f WHERE left(f.key, 1) <> '_' AND f.value IS DISTINCT FROM _old -> f.key)
+    FROM settled
+)
+SELECT _outcome, count(*),
+       jsonb_object_agg(_key, jsonb_build_array(_by, _ids)) FILTER (WHERE _outcome = 'ambiguous')
+FROM judged GROUP BY _outcome
+"""
+
+# A field as it will be: as it is unless the source changed it; a match fills and doesn't empty.
+FINAL = """
+CASE WHEN j._changed IS NOT NULL AND {name} <> ALL(j._changed) THEN c.{field}
+     WHEN j._outcome = 'matched' THEN coalesce(j.{field}, c.{field}) ELSE j.{field} END"""
+
+
+def shape_statement(canonical: sql.Identifier, names: Sequence[str], match: Sequence[Sequence[str]]) -> sql.Composed:
+    """``SHAPE`` for a kind's fields and a stream's ways to match."""
+    tables = [f"m{number}" for number in range(len(match))]
+    final = {name: sql.SQL(FINAL).format(name=sql.Literal(name), field=sql.Identifier(name)) for name in names}
+    return sql.SQL(SHAPE).format(
+        canonical=canonical,
+        fields=columns(names),
+        current=columns(names, "c"),
+        final=listed(final.values()),
+        values=listed(sql.SQL("{} AS {}").format(final[name], sql.Identifier(name)) for name in names),
+        assignments=listed(sql.SQL("{} = {}").format(sql.Identifier(name), final[name]) for name in names),
+        matches=sql.SQL("").join([match_by(canonical, keys, tables[: n + 1]) for n, keys in enumerate(match)]),
+        found=first_found(tables, [sql.Identifier(table, "found") for table in tables], sql.SQL("0")),
+        ids=first_found(tables, [sql.Identifier(table, "ids") for table in tables], sql.SQL("NULL::uuid[]")),
+        by=first_found(tables, [sql.Literal(" and ".join(keys)) for keys in match], sql.SQL("NULL::text")),
+    )
+
+
+def match_by(canonical: sql.Identifier, keys: Sequence[str], tables: Sequence[str]) -> sql.Composed:
+    """The last of the alternatives named by ``tables``, asked where the earlier ones found nothing."""
+    earlier = [sql.SQL("AND {} = 0").format(sql.Identifier(table, "found")) for table in tables[:-1]]
+    same = [sql.SQL(SAME).format(sql.Identifier("c", key), sql.Identifier("s", key)) for key in keys]
+    return sql.SQL(MATCH).format(
+        canonical=canonical,
+        unmatched=sql.SQL(" ").join(earlier),
+        same=sql.SQL(" AND ").join(same),
+        alternative=sql.Identifier(tables[-1]),
+    )
+
+
+SAME = "{0} = {1} AND {1}::text <> ''"
+"""Null and empty text are nobody's key."""
+
+
+def first_found(tables: Sequence[str], values: Sequence[sql.Composable], otherwise: sql.SQL) -> sql.Composable:
+    """The value that belongs to the first alternative that found any row."""
+    cases = [
+        sql.SQL("WHEN {} > 0 THEN {}").format(sql.Identifier(table, "found"), value)
+        for table, value in zip(tables, values, strict=True)
+    ]
+    return sql.SQL("CASE {} ELSE {} END").format(sql.SQL(" ").join(cases), otherwise) if cases else otherwise
+
+
+def columns(names: Iterable[str], table: str | None = None) -> sql.Composed:
+    """``a, b`` or ``t.a, t.b``."""
+    return listed(sql.Identifier(table, name) if table else sql.Identifier(name) for name in names)
+
+
+def listed(parts: Iterable[sql.Composable]) -> sql.Composed:
+    return sql.SQL(", ").join(list(parts))
