@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from integrations_pipeline.cli import output
 from integrations_pipeline.cli.opening import opened
+from integrations_pipeline.spec.cautions import cautions
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import ConfigError, IntegrationError
 from integrations_pipeline.spec.home import Home
@@ -42,24 +44,29 @@ def check_one(name: str) -> Checked:
         connection, _ = load_connection_and_kinds(name, Home.from_environment())
     except ConfigError as error:
         return Checked(name, error=error)
-    return checked(connection)
+    return checked(connection, cautions({connection.name: connection}))
 
 
 def check_all() -> list[Checked]:
     """Every file of the home; a broken one doesn't hide the others."""
     loaded = load_all(Home.from_environment())
-    good = [checked(connection) for connection in loaded.connections.values()]
+    doubts = cautions(loaded.connections)
+    good = [checked(connection, doubts) for connection in loaded.connections.values()]
     return good + [Checked(name, error=error) for name, error in loaded.broken.items()]
 
 
-def checked(connection: Connection) -> Checked:
-    """A good file, its missing secrets told as an error: it could not be synced."""
+def checked(connection: Connection, doubts: Mapping[str, list[str]]) -> Checked:
+    """A good file, with its missing secrets and what is doubtful about it as warnings."""
+    warnings = [*missing_secrets(connection), *doubts.get(connection.name, ())]
+    return Checked(connection.name, connection, warnings=tuple(warnings))
+
+
+def missing_secrets(connection: Connection) -> Iterator[str]:
     for name, source in connection.secrets.items():
         try:
             source.resolve(name)
         except ConfigError as error:
-            return Checked(connection.name, connection, warnings=(f"{error.what}; {error.next}",))
-    return Checked(connection.name, connection)
+            yield f"{error.what}; {error.next}"
 
 
 def check_live(one: Checked) -> Checked:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from integrations_pipeline.spec.connection import Connection
-from integrations_pipeline.spec.errors import Problem
 from integrations_pipeline.spec.pagination import Offset, PageNumber
 from integrations_pipeline.spec.streams import Stream
 
 
-def cautions(connections: Mapping[str, Connection]) -> list[Problem]:
-    """For all connections of a home together. The lines are 0: each is about a stream as a whole."""
+def cautions(connections: Mapping[str, Connection]) -> dict[str, list[str]]:
+    """By connection, for all those of a home together, since some doubts are about two files."""
     every = [(one, name, stream) for one in connections.values() for name, stream in one.streams.items()]
-    found = [*unproven_ends(every), *rivals(every)]
-    return [Problem(str(one.file or one.name), 0, f"streams.{name}", message) for one, name, message in found]
+    told: dict[str, list[str]] = {}
+    for one, name, message in [*unproven_ends(every), *rivals(every)]:
+        told.setdefault(one.name, []).append(f"streams.{name}: {message}")
+    return told
 
 
 Listed = tuple[Connection, str, Stream]
