@@ -46,6 +46,7 @@ OWNERS = {
     "uvicorn": {"gateway", "simulator"},
     "prometheus_client": {"gateway"},
     "dagster": {"orchestration", "definitions"},
+    "dagster_postgres": {"orchestration"},
     "apprise": {"orchestration"},
     "typer": {"cli"},
     "rich": {"cli"},

@@ -1,0 +1,70 @@
+"""Everything of a home as one set of definitions. A broken file costs itself, never the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from dagster import AssetsDefinition, AssetSelection, Definitions, in_process_executor
+
+from integrations_pipeline.orchestration.broken import broken_asset
+from integrations_pipeline.orchestration.describing import MappedStream, kind_key, stream_key
+from integrations_pipeline.orchestration.jobs import asset_jobs, connection_jobs
+from integrations_pipeline.orchestration.kinds import kind_asset
+from integrations_pipeline.orchestration.resources import ClientResource, HomeResource, StoreResource
+from integrations_pipeline.orchestration.schedules import schedules_of
+from integrations_pipeline.orchestration.sensors import sensors
+from integrations_pipeline.orchestration.streams import stream_asset
+from integrations_pipeline.spec.home import Home
+from integrations_pipeline.spec.loading import Loaded, load_all
+from integrations_pipeline.spec.simulated import relocated
+
+
+def build(home: Home) -> Definitions:
+    """Assets, checks, jobs, schedules and sensors of the files as they are now. Opens no database, sends nothing."""
+    loaded = load(home)
+    connections = list(loaded.connections.values())
+    store = StoreResource(home=HomeResource(path=str(home.root)))
+    return Definitions(
+        assets=[*stream_assets(loaded), *kind_assets(loaded), *(broken_asset(*one) for one in loaded.broken.items())],
+        jobs=[*asset_jobs(runnable(loaded)), *connection_jobs(loaded.connections, loaded.kinds)] if connections else [],
+        schedules=[one for connection in connections for one in schedules_of(connection)],
+        sensors=sensors(loaded.connections) if connections else [],
+        resources={"store": store, "client": ClientResource(store=store)},
+        executor=in_process_executor,
+    )
+
+
+def load(home: Home) -> Loaded:
+    """The home's files; demo connections at the address where the simulator is."""
+    loaded = load_all(home)
+    connections = {name: relocated(connection) for name, connection in loaded.connections.items()}
+    return replace(loaded, connections=connections)
+
+
+def runnable(loaded: Loaded) -> AssetSelection:
+    """What `sync` may choose from: all but the broken files."""
+    streams = [stream_key(c.name, name) for c in loaded.connections.values() for name in c.selected]
+    return AssetSelection.assets(*streams, *(kind_key(name) for name in feeders(loaded)))
+
+
+def stream_assets(loaded: Loaded) -> Iterator[AssetsDefinition]:
+    for connection in loaded.connections.values():
+        for name in connection.selected:
+            yield stream_asset(connection, name, loaded.kinds)
+
+
+def feeders(loaded: Loaded) -> dict[str, list[MappedStream]]:
+    """Kind → the streams that are mapped to it."""
+    found: dict[str, list[MappedStream]] = {}
+    for connection in loaded.connections.values():
+        for name, stream in connection.selected.items():
+            if stream.map is not None and stream.map.to in loaded.kinds:
+                found.setdefault(stream.map.to, []).append((connection, name))
+    return found
+
+
+def kind_assets(loaded: Loaded) -> Iterator[AssetsDefinition]:
+    """A kind that nothing feeds has nothing to show."""
+    for name, fed_by in feeders(loaded).items():
+        yield kind_asset(loaded.kinds[name], fed_by, loaded.kinds)

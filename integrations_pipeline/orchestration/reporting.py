@@ -1,0 +1,118 @@
+"""What a run says when it is over: numbers to plot, checks, and a failure with who must act."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec, AssetKey, Failure, MetadataValue
+
+from integrations_pipeline.spec.errors import IntegrationError
+from integrations_pipeline.store.reports import RejectedRule
+from integrations_pipeline.sync.result import StreamResult, iso
+
+SAMPLES = 3
+
+
+def check_specs(key: AssetKey) -> list[AssetCheckSpec]:
+    """The checks that a stream's run answers, from what the boundary really found."""
+    return [
+        AssetCheckSpec(
+            "rows_rejected",
+            asset=key,
+            description="No row of the run was set aside. A warning: the good rows are in, the bad ones in quarantine "
+            "with their reasons, and they come in by themselves once the source mends them.",
+        ),
+        AssetCheckSpec(
+            "counts_balance",
+            asset=key,
+            blocking=True,
+            description="Fetched = created + updated + unchanged + deleted + skipped + quarantined + superseded. "
+            "Blocks what comes after: rows that vanish between the source and the table are never a success.",
+        ),
+    ]
+
+
+def numbers(result: StreamResult) -> dict[str, Any]:
+    """The run's counters as metadata; the UI plots each of them over time."""
+    return {
+        **result.counters.as_dict(),
+        "tombstoned": result.counters.tombstoned,
+        "pages": result.pages,
+        "requests": result.requests,
+        "waited seconds": round(result.waited_seconds, 3),
+        "duration seconds": round(result.duration_seconds, 3),
+        "records per second": round(result.counters.fetched / max(result.duration_seconds, 0.001), 1),
+        **{f"canonical {name}": count for name, count in result.shaped.as_dict().items()},
+    }
+
+
+def counts_balance(key: AssetKey, result: StreamResult) -> AssetCheckResult:
+    return AssetCheckResult(
+        asset_key=key,
+        check_name="counts_balance",
+        passed=result.counters.balanced,
+        severity=AssetCheckSeverity.ERROR,
+        metadata=result.counters.as_dict(),
+    )
+
+
+def rows_rejected(key: AssetKey, rules: list[RejectedRule], open_rows: int) -> AssetCheckResult:
+    """Passed where this run rejected nothing; else the rules that were broken, the most frequent first."""
+    return AssetCheckResult(
+        asset_key=key,
+        check_name="rows_rejected",
+        passed=not rules,
+        severity=AssetCheckSeverity.WARN,
+        description=f"{open_rows:,} rows of the stream are in quarantine",
+        metadata={"in quarantine": open_rows, **{label(rule): rule.rows for rule in rules}, **details(rules)},
+    )
+
+
+def label(rule: RejectedRule) -> str:
+    return f"{rule.field or 'the row'}: {rule.rule}" + (" (mapping)" if rule.stage == "mapping" else "")
+
+
+def details(rules: list[RejectedRule]) -> dict[str, Any]:
+    """A table for people: what was expected, and the form of what came instead."""
+    if not rules:
+        return {}
+    rows = ["| rows | field | rule | what was wrong | such as |", "|---|---|---|---|---|"]
+    rows += [
+        f"| {one.rows:,} | {cell(one.field)} | {one.rule} | {cell(hidden(one))} | {cell(', '.join(masks(one)))} |"
+        for one in rules
+    ]
+    return {"what was rejected": MetadataValue.md("\n".join(rows))}
+
+
+def cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def masks(rule: RejectedRule) -> list[str]:
+    return [f"`{masked(sample)}`" for sample in dict.fromkeys(rule.samples[:SAMPLES]) if sample]
+
+
+def hidden(rule: RejectedRule) -> str:
+    """The message with the samples it quotes masked."""
+    message = rule.message
+    for sample in filter(None, rule.samples):
+        message = message.replace(sample, masked(sample))
+    return message
+
+
+def masked(text: str) -> str:
+    """The form of a value without its content: letters become x, digits 9. A person's data stay in quarantine."""
+    return re.sub(r"[^\W\d_]", "x", re.sub(r"\d", "9", text))[:60]
+
+
+def told(error: IntegrationError) -> dict[str, Any]:
+    """What, where, who must act, what next."""
+    found = {"error": error.error_class, "what": error.what, "where": error.where or "–", "who": error.who}
+    return {**found, "next": error.next, **({"resumes at": iso(error.resume_at)} if error.resume_at else {})}
+
+
+def failure(error: IntegrationError, counted: dict[str, Any] | None = None) -> Failure:
+    """Ends the step. Dagster doesn't try it again: what helps was tried already, by the client."""
+    description = f"{error.what}\n\n{error.who}: {error.next}"
+    return Failure(description=description, metadata={**told(error), **(counted or {})}, allow_retries=False)

@@ -1,0 +1,73 @@
+"""What runs, schedules and sensors work with: the home, the store, a client per connection."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from dagster import ConfigurableResource, InitResourceContext
+from pydantic import PrivateAttr
+
+from integrations_pipeline.client import Client
+from integrations_pipeline.spec.connection import Connection
+from integrations_pipeline.spec.home import Home
+from integrations_pipeline.spec.ports import Priority
+from integrations_pipeline.store.beacon import light
+from integrations_pipeline.store.store import Store, open_store
+
+
+class HomeResource(ConfigurableResource):  # type: ignore[type-arg]
+    """The folder with connections and models; ``INTEGRATIONS_HOME`` unless a path is given."""
+
+    path: str = ""
+
+    def home(self) -> Home:
+        return Home.from_environment({"INTEGRATIONS_HOME": self.path} if self.path else None)
+
+
+class StoreResource(ConfigurableResource):  # type: ignore[type-arg]
+    """The database. Within a run it is open once, and says that the run's process is alive."""
+
+    home: HomeResource
+    database_url: str = ""
+    _store: Store | None = PrivateAttr(default=None)
+
+    @contextlib.contextmanager
+    def yield_for_execution(self, context: InitResourceContext) -> Iterator[StoreResource]:
+        with self.opened() as store, contextlib.ExitStack() as stack:
+            if context.run_id:
+                stack.enter_context(contextlib.closing(light(store.url, context.run_id)))
+            self._store = store
+            yield self
+
+    @property
+    def store(self) -> Store:
+        """The run's own. Outside of a run there is none: use ``opened``."""
+        assert self._store is not None, "the store is open within a run only"
+        return self._store
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Store]:
+        """The database for the time of a block; in a sensor, or where there is no run."""
+        with open_store(self.database_url or None, self.home.home()) as store:
+            yield store
+
+
+class ClientResource(ConfigurableResource):  # type: ignore[type-arg]
+    """A client per connection, kept for the time of a run."""
+
+    store: StoreResource
+    _clients: dict[tuple[str, Priority], Client] = PrivateAttr(default_factory=dict)
+
+    def of(self, connection: Connection, priority: Priority = Priority.POLL) -> Client:
+        """The connection's client. Raises ConfigError where a secret is missing."""
+        key = (connection.name, priority)
+        if key not in self._clients:
+            limiter = self.store.store.limiter(connection)
+            self._clients[key] = Client(connection, limiter=limiter, priority=priority)
+        return self._clients[key]
+
+    def teardown_after_execution(self, context: InitResourceContext) -> None:
+        for client in self._clients.values():
+            client.close()
+        self._clients.clear()

@@ -1,0 +1,110 @@
+"""What runs and schedules ask: what was rejected and why, how a kind stands, what is due."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import class_row
+
+from integrations_pipeline.store.tables import canonical_table, raw_table
+
+# The rows a run left in quarantine, counted by what was wrong with them, the most frequent first.
+REJECTED = """
+SELECT q.stage, reason ->> 'rule' AS rule, coalesce(reason ->> 'field', '') AS field, count(*) AS rows,
+    (array_agg(reason ->> 'message' ORDER BY q.id))[1] AS message,
+    (array_agg(reason ->> 'sample' ORDER BY q.id))[1:3] AS samples
+FROM integrations.quarantine q, jsonb_array_elements(q.reasons) AS reason
+WHERE q.connection = %s AND q.stream = %s AND q.run_id = %s AND q.status = 'open'
+GROUP BY 1, 2, 3 ORDER BY count(*) DESC, 2, 3 LIMIT 20
+"""
+OPEN = """
+SELECT count(*) FROM integrations.quarantine WHERE connection = %s AND stream = %s AND status = 'open'
+"""
+
+# What a kind holds.
+HELD = "SELECT count(*) FILTER (WHERE deleted_at IS NULL), count(deleted_at) FROM {table}"
+
+# Whether raw rows wait to be shaped, or all do because the mapping was edited. One look into the index of stamps.
+UNSHAPED = """
+SELECT s.mapping_hash IS DISTINCT FROM %(digest)s
+    OR EXISTS (SELECT FROM {raw} r WHERE r.stamp >= s.shaped_below)
+FROM integrations.stream_state s
+WHERE s.connection = %(connection)s AND s.stream = %(stream)s AND s.parent_key = '' AND s.active
+"""
+
+# When each stream last began, was read whole, and may go on.
+CLOCKS = """
+SELECT w.connection, w.stream, coalesce(s.active, true) AS active, s.resume_at, s.last_full_refresh,
+    (SELECT max(l.started_at) FROM integrations.run_log l
+     WHERE l.connection = w.connection AND l.stream = w.stream) AS last_started
+FROM unnest(%s::text[], %s::text[]) AS w (connection, stream)
+LEFT JOIN integrations.stream_state s
+    ON s.connection = w.connection AND s.stream = w.stream AND s.parent_key = ''
+"""
+
+
+@dataclass(frozen=True)
+class RejectedRule:
+    """Rows that broke one rule in one field. ``samples`` are the values as they came."""
+
+    stage: str
+    rule: str
+    field: str
+    rows: int
+    message: str
+    samples: list[str | None]
+
+
+@dataclass(frozen=True)
+class StreamClock:
+    """The times that decide when a stream is due; None for what never was."""
+
+    connection: str
+    stream: str
+    active: bool
+    resume_at: datetime | None
+    last_full_refresh: datetime | None
+    last_started: datetime | None
+
+
+def rejected_rules(session: psycopg.Connection[Any], connection: str, stream: str, run_id: UUID) -> list[RejectedRule]:
+    """What the run rejected and is still in quarantine; at most 20 rules."""
+    cursor = session.cursor(row_factory=class_row(RejectedRule))
+    return cursor.execute(REJECTED, (connection, stream, run_id)).fetchall()
+
+
+def open_quarantine(session: psycopg.Connection[Any], connection: str, stream: str) -> int:
+    """How many of the stream's rows are in quarantine, from whichever run."""
+    row = session.execute(OPEN, (connection, stream)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def kind_held(session: psycopg.Connection[Any], kind: str) -> tuple[int, int]:
+    """Live and deleted records of a kind; zeros before its table is made."""
+    table = f"canonical.{kind}"
+    if session.execute("SELECT to_regclass(%s)", [table]).fetchone() == (None,):
+        return 0, 0
+    row = session.execute(sql.SQL(HELD).format(table=canonical_table(kind))).fetchone()
+    return (int(row[0]), int(row[1])) if row else (0, 0)
+
+
+def unshaped(session: psycopg.Connection[Any], connection: str, stream: str, digest: str) -> bool:
+    """Whether the stream has something to shape with the mapping of that digest; False for one never synced."""
+    if session.execute("SELECT to_regclass(%s)", [f"raw.{connection}__{stream}"]).fetchone() == (None,):
+        return False
+    statement = sql.SQL(UNSHAPED).format(raw=raw_table(connection, stream))
+    row = session.execute(statement, {"connection": connection, "stream": stream, "digest": digest}).fetchone()
+    return bool(row and row[0])
+
+
+def stream_clocks(session: psycopg.Connection[Any], streams: Iterable[tuple[str, str]]) -> list[StreamClock]:
+    """The clocks of the named (connection, stream) pairs, in any order."""
+    connections, names = zip(*streams, strict=True) if (streams := list(streams)) else ((), ())
+    cursor = session.cursor(row_factory=class_row(StreamClock))
+    return cursor.execute(CLOCKS, (list(connections), list(names))).fetchall()

@@ -1,0 +1,31 @@
+"""Shape without pull: what raw rows of a stream are left, after an edit of its mapping or an interrupted run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from integrations_pipeline.mapping import Mapping as Shape
+from integrations_pipeline.spec.connection import Connection, Kind
+from integrations_pipeline.store.lease import take_lease
+from integrations_pipeline.store.reports import unshaped
+from integrations_pipeline.store.shaping import ShapeCounters
+from integrations_pipeline.store.store import Store
+from integrations_pipeline.sync.shape import shape
+
+
+def reshape(connection: Connection, name: str, store: Store, kinds: Mapping[str, Kind], run_id: UUID) -> ShapeCounters:
+    """Shapes what waits; nothing, and cheaply, where nothing does. Never asks the source.
+
+    Raises LeaseHeld while another run syncs the stream: that one shapes it itself.
+    """
+    stream = connection.streams[name]
+    if stream.map is None:
+        return ShapeCounters()
+    kind = kinds[stream.map.to]
+    with store.borrow() as session:
+        if not unshaped(session, connection.name, name, Shape(stream, kind).digest):
+            return ShapeCounters()
+    store.prepare(connection, kinds)
+    with take_lease(store.connect, connection.name, name, run_id) as lease:
+        return shape(lease, stream, kind)
