@@ -72,6 +72,11 @@ class Rules:
         """What a value is that breaks the rule, for people."""
         return "missing or null" if rule == "required" else self._tests[name, rule][1]
 
+    def warm(self) -> None:
+        """Builds the schema now, where there is anything to check."""
+        if self.fields:
+            _ = self.schema
+
     @cached_property
     def schema(self) -> pa.DataFrameSchema:
         import pandera.pandas as pa

@@ -13,13 +13,16 @@ from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_connection_and_kinds
 from integrations_pipeline.spec.ports import Priority
+from integrations_pipeline.store.landing import Counters
+from integrations_pipeline.store.shaping import ShapeCounters
 from integrations_pipeline.store.store import open_store
 from integrations_pipeline.sync.connect import connect, disconnect
 from integrations_pipeline.sync.progress import Unwatched
-from integrations_pipeline.sync.result import StreamResult, SyncResult
+from integrations_pipeline.sync.result import SyncResult
 from integrations_pipeline.sync.run import sync
 
-COLUMNS = ("fetched", "created", "updated", "unchanged", "deleted", "skipped", "quarantined", "superseded")
+SHAPED_COUNTS = ("created", "updated", "unchanged", "deleted", "quarantined")
+RAW_COUNTS = ("created", "updated", "unchanged", "deleted", "skipped", "quarantined", "superseded", "tombstoned")
 
 
 def run_sync(name: str, streams: list[str], *, full: bool, now: bool, json: bool) -> int:
@@ -40,22 +43,22 @@ def run_sync(name: str, streams: list[str], *, full: bool, now: bool, json: bool
 def show_result(result: SyncResult) -> None:
     """A row per stream; then what went wrong, each with who must act."""
     table = Table(title=f"sync of {result.connection}", title_justify="left")
-    for heading in ("stream", "status", *COLUMNS, "shaped", "pages", "seconds"):
-        table.add_column(heading, justify="left" if heading in ("stream", "status", "shaped") else "right")
+    for heading in ("stream", "status", "fetched", "raw records", "canonical records", "pages", "seconds"):
+        table.add_column(heading, justify="right" if heading in ("fetched", "pages", "seconds") else "left")
     for one in result.streams:
-        counts = [f"{getattr(one.counters, column):,}" for column in COLUMNS]
-        table.add_row(one.stream, one.status, *counts, shaped(one), f"{one.pages:,}", f"{one.duration_seconds:.1f}")
+        raw, canonical = told(one.counters, RAW_COUNTS), told(one.shaped, SHAPED_COUNTS)
+        seconds = f"{one.duration_seconds:.1f}"
+        table.add_row(one.stream, one.status, f"{one.counters.fetched:,}", raw, canonical, f"{one.pages:,}", seconds)
     output.console.print(table)
     for one in result.streams:
-        if one.counters.tombstoned:
-            output.console.print(f"{one.stream}: {one.counters.tombstoned:,} no longer at the source, marked deleted")
         if one.error:
             output.show_error(one.error)
 
 
-def shaped(one: StreamResult) -> str:
-    counts = [(label, getattr(one.shaped, label)) for label in ("created", "updated", "deleted", "quarantined")]
-    return ", ".join(f"{count:,} {label}" for label, count in counts if count) or "–"
+def told(counts: Counters | ShapeCounters, names: tuple[str, ...]) -> str:
+    """The counters that aren't zero, in words."""
+    found = [(name, getattr(counts, name)) for name in names]
+    return ", ".join(f"{count:,} {name}" for name, count in found if count) or "–"
 
 
 def run_connect(name: str, *, json: bool) -> int:

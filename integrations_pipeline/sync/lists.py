@@ -13,6 +13,7 @@ from integrations_pipeline.spec.watermarks import watermark_to_json
 from integrations_pipeline.store.state import StateChange
 from integrations_pipeline.sync.listing import Listing, final_watermark, next_window, plan, window_end
 from integrations_pipeline.sync.pull import Pull
+from integrations_pipeline.sync.reading import Reading
 
 
 def pull_list(pull: Pull, *, full: bool) -> None:
@@ -83,16 +84,17 @@ def read_pages(pull: Pull, listing: Listing, probe: dict[str, Any] | None) -> No
     last: Page | None = None
     number = 0
     try:
-        for page in pages:
-            number += 1
-            last = page
-            note_page(pull.stream, listing, page)
-            if page.not_modified:
-                listing.done = True
-                return
-            pull.take(page)
-            if page.next is not None and pull.due:
-                commit_on_the_way(pull, listing, page)
+        with Reading(pages) as reading:
+            for page in reading:
+                number += 1
+                last = page
+                note_page(pull.stream, listing, page)
+                if page.not_modified:
+                    listing.done = True
+                    return
+                pull.take(page)
+                if page.next is not None and pull.due:
+                    commit_on_the_way(pull, listing, page)
     except IntegrationError:
         if pull.pages and last is not None and last.next is not None:
             commit_on_the_way(pull, listing, last)  # what was read before the source failed is kept

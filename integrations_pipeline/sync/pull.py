@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from threading import Thread
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -92,6 +93,7 @@ class Pull:
         cursor = self.stream.cursor
         self.desc = cursor is not None and cursor.order == "desc"
         self.boundary = Boundary(self.connection.name, self.stream_name, self.stream, desc=self.desc)
+        Thread(target=self.boundary.warm, name="warm", daemon=True).start()
         self.committer = Committer()
         self.gathered = Gathered()
         self.pages: list[Page] = []
