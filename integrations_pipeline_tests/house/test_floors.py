@@ -28,7 +28,7 @@ FLOORS = {
 }
 MAY_START = {("cli", "gateway")}
 OWNERS = {
-    "pydantic": {"spec"},
+    "pydantic": {"spec", "orchestration"},  # Dagster's resources are models
     "pydantic_core": {"spec"},
     "yaml": {"spec"},
     "orjson": {"spec"},
@@ -46,6 +46,7 @@ OWNERS = {
     "uvicorn": {"gateway", "simulator"},
     "prometheus_client": {"gateway"},
     "dagster": {"orchestration", "definitions"},
+    "dagster_postgres": {"orchestration"},
     "dagster_postgres": {"orchestration"},
     "apprise": {"orchestration"},
     "typer": {"cli"},
