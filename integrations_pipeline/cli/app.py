@@ -117,6 +117,18 @@ def simulate(
     )
 
 
+@app.command()
+def up(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the UI, on 127.0.0.1.")] = 3000,
+    records: Annotated[int, typer.Option(min=10, max=1_000_000, help="Per stream of the simulated demo.")] = 1_000,
+    debug: DebugOption = False,
+) -> None:
+    """Start the database, the simulated demo, Dagster's UI and its daemon; Ctrl-C stops them."""
+    from integrations_pipeline.cli.upping import run_up
+
+    raise typer.Exit(run_up(port=port, records=records))
+
+
 @app.command("database-url")
 def database_url() -> None:
     """Print the URL of the PostgreSQL in use (it holds the password)."""

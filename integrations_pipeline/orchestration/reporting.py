@@ -33,8 +33,9 @@ def check_specs(key: AssetKey) -> list[AssetCheckSpec]:
     ]
 
 
-def numbers(result: StreamResult) -> dict[str, Any]:
+def numbers(result: StreamResult, *, mapped: bool) -> dict[str, Any]:
     """The run's counters as metadata; the UI plots each of them over time."""
+    shaped = result.shaped.as_dict() if mapped else {}
     return {
         **result.counters.as_dict(),
         "tombstoned": result.counters.tombstoned,
@@ -43,7 +44,7 @@ def numbers(result: StreamResult) -> dict[str, Any]:
         "waited seconds": round(result.waited_seconds, 3),
         "duration seconds": round(result.duration_seconds, 3),
         "records per second": round(result.counters.fetched / max(result.duration_seconds, 0.001), 1),
-        **{f"canonical {name}": count for name, count in result.shaped.as_dict().items()},
+        **{f"canonical {name}": count for name, count in shaped.items()},
     }
 
 

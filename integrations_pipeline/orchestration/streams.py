@@ -68,7 +68,7 @@ def run_stream(context: AssetExecutionContext, connection: Connection, name: str
     """Syncs the stream and tells what became of it. Raises Failure where somebody must act."""
     key = stream_key(connection.name, name)
     result = synced_stream(context, connection, name, kinds)
-    numbers = reporting.numbers(result)
+    numbers = reporting.numbers(result, mapped=connection.streams[name].map is not None)
     context.log.info(f"{name}: {result.status}, {said(result)}")
     if result.status == "failed" and result.error is not None:
         raise reporting.failure(result.error, numbers)
@@ -119,7 +119,7 @@ def rejected(context: AssetExecutionContext, connection: Connection, name: str) 
 def defer(
     context: AssetExecutionContext, connection: Connection, name: str, result: StreamResult, numbers: dict[str, Any]
 ) -> None:
-    """Neither a success nor a failure (docs/decisions/0006): an observation says how far it came and when it goes on."""
+    """Neither a success nor a failure (docs/decisions/0006): an observation says how far it came, and until when."""
     assert result.error is not None
     until = iso(result.resume_at)
     context.log.warning(f"{name}: deferred until {until}: {result.error}")

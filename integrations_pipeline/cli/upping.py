@@ -1,0 +1,211 @@
+"""`integrations up`: database, simulator, Dagster's UI and daemon, until Ctrl-C."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from urllib.error import URLError
+
+from integrations_pipeline.cli import output
+from integrations_pipeline.cli.children import Child, stop_all
+from integrations_pipeline.simulator.server import Running, serve
+from integrations_pipeline.simulator.simulation import Simulation
+from integrations_pipeline.spec.errors import ConfigError, IntegrationError
+from integrations_pipeline.spec.home import Home, checkout
+from integrations_pipeline.spec.loading import load_all
+from integrations_pipeline.spec.simulated import PORT, VARIABLE, imitated, is_simulated
+from integrations_pipeline.store.server import EmbeddedServer
+from integrations_pipeline.store.store import URL_VARIABLE, open_store
+
+UI_PORT = 3000
+READY_SECONDS = 120.0
+LOOK_SECONDS = 0.5
+DATABASE_SECONDS = 2.0
+"""How often the database is looked for; a killed one is back within about this and its recovery."""
+
+
+class Stopped(Exception):
+    """Somebody asked this program to stop."""
+
+
+def run_up(*, port: int, records: int) -> int:
+    """Starts everything, prints the UI's address, stays until Ctrl-C or SIGTERM, stops what it started."""
+    home = Home.from_environment()
+    folder = home.state / "dagster"
+    with stopped_by_signals(), ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(alone(home))
+            began = time.monotonic()
+            stack.enter_context(open_store(home=home))
+            say(f"database: ready after {time.monotonic() - began:.1f} s")
+            environment = {**os.environ, **stack.enter_context(simulator(home, records))}
+            sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="integrations-up-")))
+            children = dagster_processes(home, folder, sockets, free_port(port), environment)
+            stack.callback(stop_all, children)
+            stay(home, children, port_of(children), began)
+        except Stopped:
+            say("stopping: what was committed is kept, runs under way go on at the next start")
+    return 0
+
+
+def say(text: str) -> None:
+    output.console.print(text, markup=False)
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """SIGTERM and Ctrl-C raise Stopped, once: a second one doesn't interrupt the stopping."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(one, signal.SIG_IGN)
+        raise Stopped
+
+    before = {one: signal.signal(one, stop) for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+@contextmanager
+def alone(home: Home) -> Iterator[None]:
+    """One `integrations up` per home. Raises ConfigError where there is another."""
+    with (home.state / "up.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"`integrations up` runs already for {home.root}",
+                who="whoever typed the command",
+                next="use that one, or stop it first",
+            ) from None
+        yield
+
+
+@contextmanager
+def simulator(home: Home, records: int) -> Iterator[Mapping[str, str]]:
+    """Serves the demo connections, if there are any; yields the variables by which others find it."""
+    demo = [one for one in load_all(home).connections.values() if is_simulated(one)]
+    if not demo:
+        yield {}
+        return
+    with serve_somewhere([Simulation(imitated(one), records=records) for one in demo]) as running:
+        say(f"simulator: {', '.join(one.name for one in demo)} on http://127.0.0.1:{running.port}")
+        address = f"http://127.0.0.1:{running.port}"
+        if running.port == PORT:
+            yield {}
+            return
+        say(f"  port {PORT} is taken; for other terminals: export {VARIABLE}={address}")
+        yield {VARIABLE: address}
+
+
+def serve_somewhere(simulations: list[Simulation]) -> Running:
+    try:
+        return serve(simulations, port=PORT)
+    except OSError:
+        return serve(simulations, port=0)
+
+
+def free_port(wanted: int) -> int:
+    """The port wanted, or a free one with a word about it."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found = int(probe.getsockname()[1])
+            if found != wanted:
+                say(f"port {wanted} of 127.0.0.1 is taken: the UI takes {found}; `--port` chooses another")
+            return found
+    raise ConfigError("no port of 127.0.0.1 is free", who="whoever runs this machine", next="close some programs")
+
+
+def dagster_processes(
+    home: Home, folder: Path, sockets: Path, port: int, environment: Mapping[str, str]
+) -> list[Child]:
+    """The server of the definitions, the UI and the daemon. They share one instance, in the state folder."""
+    shutil.copyfile(instance_file(home), folder / "dagster.yaml")
+    workspace = folder / "workspace.yaml"
+    place = sockets / "code"
+    workspace.write_text(f"load_from:\n  - grpc_server: {{socket: {place}, location_name: integrations}}\n")
+    common = {**environment, "DAGSTER_HOME": str(folder), "INTEGRATIONS_HOME": str(home.root), "PYTHONUNBUFFERED": "1"}
+    python = [sys.executable, "-m"]
+    code = ["dagster", "code-server", "start", "--socket", str(place), "--module-name",
+            "integrations_pipeline.definitions", "--location-name", "integrations"]  # fmt: skip
+    web = ["dagster_webserver", "--host", "127.0.0.1", "--port", str(port), "--workspace", str(workspace)]
+    daemon = ["dagster._daemon", "run", "--workspace", str(workspace)]
+    commands = {"code": code, "webserver": web, "daemon": daemon}
+    return [Child(name, [*python, *command], common, folder) for name, command in commands.items()]
+
+
+def instance_file(home: Home) -> Path:
+    """The home's own dagster.yaml, else the checkout's."""
+    own = home.root / "dagster.yaml"
+    return own if own.is_file() else checkout() / "dagster.yaml"
+
+
+def port_of(children: list[Child]) -> int:
+    web = next(child for child in children if child.name == "webserver")
+    return int(web.command[web.command.index("--port") + 1])
+
+
+def stay(home: Home, children: list[Child], port: int, began: float) -> None:
+    """Starts the children and watches over them and the database; ends by Stopped only."""
+    for child in children:
+        child.start()
+    address = f"http://127.0.0.1:{port}"
+    say(f"Dagster is starting; its logs are in {home.state / 'dagster'}")
+    told = False
+    looked_at = 0.0
+    while True:
+        if time.monotonic() - looked_at >= DATABASE_SECONDS:
+            see_database(home)
+            looked_at = time.monotonic()
+        for child in children:
+            if news := child.see():
+                say(news)
+        if not told and answers(address):
+            told = True
+            say(f"UI: {address} (ready after {time.monotonic() - began:.0f} s; Ctrl-C stops everything)")
+        time.sleep(LOOK_SECONDS)
+
+
+def answers(address: str) -> bool:
+    """Whether the UI is there."""
+    try:
+        with urllib.request.urlopen(f"{address}/server_info", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False
+
+
+def see_database(home: Home) -> None:
+    """Starts the embedded server again where it was killed. A managed one is somebody else's."""
+    if os.environ.get(URL_VARIABLE):
+        return
+    server = EmbeddedServer(home.state)
+    began = time.monotonic()
+    try:
+        server.acquire()
+    except IntegrationError as error:
+        say(f"database: {error}")
+        return
+    server.release()  # this process holds it by its store: it goes on
+    if time.monotonic() - began > 1:
+        say("database: it was gone, and is back")
