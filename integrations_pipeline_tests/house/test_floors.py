@@ -47,7 +47,6 @@ OWNERS = {
     "prometheus_client": {"gateway"},
     "dagster": {"orchestration", "definitions"},
     "dagster_postgres": {"orchestration"},
-    "dagster_postgres": {"orchestration"},
     "apprise": {"orchestration"},
     "typer": {"cli"},
     "rich": {"cli"},
