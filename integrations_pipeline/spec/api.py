@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field as Key
 from pydantic import field_validator, model_validator
 
 from integrations_pipeline.spec.auth import Auth, NoAuth
 from integrations_pipeline.spec.conditions import ConditionText
-from integrations_pipeline.spec.forms import METHODS, Call, Duration, Model, RateText, Size, Unit
+from integrations_pipeline.spec.forms import METHODS, Call, Duration, Model, Origin, RateText, Size, Unit
 from integrations_pipeline.spec.limits import HOLD_SECONDS, MAX_RESPONSE_BYTES, RETRY_ATTEMPTS, TIMEOUT_SECONDS
 from integrations_pipeline.spec.pagination import Pagination
 from integrations_pipeline.spec.paths import PathText
@@ -34,18 +33,6 @@ ErrorClass = Literal[
     "ignore",
 ]
 """What an answer can be declared to mean; `end_of_list` and `ignore` are no errors."""
-
-
-def check_origin(url: str) -> str:
-    """Raises ValueError unless the URL is http(s) with a host and without user info, query or fragment."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"a URL like https://api.example.com/v1 was expected, not {url!r}")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("no user info in a URL: put it under `auth`, from a secret")
-    if parts.query or parts.fragment:
-        raise ValueError("no query or fragment in a URL: put it under `query`")
-    return url
 
 
 class Limit(Model):
@@ -132,8 +119,8 @@ class ErrorRule(Model):
 class Api(Model):
     """The `api` block: what holds for every request of a connection."""
 
-    url: str
-    origins: list[str] = []
+    url: Origin
+    origins: list[Origin] = []
     check: Call | None = None
     auth: Auth = NoAuth()
     pagination: Pagination | None = None
@@ -148,13 +135,3 @@ class Api(Model):
     concurrency: int = Key(1, ge=1, le=32)
     timeout: Duration = timedelta(seconds=TIMEOUT_SECONDS)
     max_response: Size = MAX_RESPONSE_BYTES
-
-    @field_validator("url")
-    @classmethod
-    def _url(cls, value: str) -> str:
-        return check_origin(value)
-
-    @field_validator("origins")
-    @classmethod
-    def _origins(cls, value: list[str]) -> list[str]:
-        return [check_origin(one) for one in value]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator
 
-from integrations_pipeline.spec.forms import Call, Duration, Model, Unit
+from integrations_pipeline.spec.forms import Call, Duration, Model, Origin, Unit
 from integrations_pipeline.spec.paths import PathText
 from integrations_pipeline.spec.places import ReadPlaceText, SendPlaceText
 
@@ -38,7 +38,7 @@ class ApiKey(Model):
 
 class OAuth2ClientCredentials(Model):
     type: Literal["oauth2_client_credentials"]
-    token_url: str
+    token_url: Origin
     client_id: str
     client_secret: str
     scope: str | None = None
@@ -48,7 +48,7 @@ class OAuth2ClientCredentials(Model):
 
 class OAuth2Refresh(Model):
     type: Literal["oauth2_refresh"]
-    token_url: str
+    token_url: Origin
     client_id: str
     client_secret: str = ""
     refresh_token: str
@@ -66,7 +66,7 @@ class Jwt(Model):
     claims: dict[str, Any] = {}
     lifetime: Duration = timedelta(minutes=5)
     prefix: str = "Bearer "
-    token_url: str | None = None
+    token_url: Origin | None = None
 
 
 class Expires(Model):

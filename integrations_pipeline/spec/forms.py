@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from datetime import time as time_of_day
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, GetJsonSchemaHandler, model_validator
@@ -189,6 +190,26 @@ def parse_every(value: Any) -> Every:
 
 EveryText = Annotated[Every, BeforeValidator(parse_every, json_schema_input_type=str)]
 
+
+def parse_origin(url: Any) -> Any:
+    """http or https with a host, and without user info, query or fragment."""
+    text = url if isinstance(url, str) else ""
+    if "@" in text.partition("://")[2].partition("/")[0]:
+        raise ValueError("no user info in a URL: put it under `auth`, from a secret")
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port past 65535, or brackets around what is no IPv6 address
+        good = False
+    if not good:
+        raise ValueError(f"a URL like https://api.example.com/v1 was expected, not {url!r}")
+    if parts.query or parts.fragment:
+        raise ValueError("no query or fragment in a URL: put it under `query`")
+    return url
+
+
+Origin = Annotated[str, BeforeValidator(parse_origin, json_schema_input_type=str)]
+
 Unit = Literal["s", "ms", "unix", "unix_ms"]
 """Of a number that tells a time: a span in seconds or milliseconds, or a moment since 1970."""
 
@@ -221,11 +242,24 @@ Plain = Annotated[Any, BeforeValidator(parse_plain)]
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
+def parse_request(value: Any) -> Any:
+    """``METHOD /path`` or ``METHOD https://…`` without a query string."""
+    parts = value.split(None, 1) if isinstance(value, str) else []
+    if len(parts) != 2 or parts[0] not in METHODS or not parts[1].startswith(("/", "https://", "http://")):
+        raise ValueError(f"a call like 'GET /contacts' was expected ({', '.join(METHODS)}), not {value!r}")
+    if "?" in parts[1]:
+        raise ValueError("no '?' in a path: put what follows it under `query`")
+    return value
+
+
+Request = Annotated[str, BeforeValidator(parse_request, json_schema_input_type=str)]
+
+
 class Call(Model):
     """One request: method and path (joined to the API's url), and what goes with it. Placeholders are unrendered."""
 
     short_form = {"type": "string", "pattern": rf"^({'|'.join(METHODS)})\s+(/|https?://)[^?]*$"}
-    request: str
+    request: Request
     query: dict[str, Any] | None = None
     headers: dict[str, Any] | None = None
     body: Any = None
@@ -237,11 +271,6 @@ class Call(Model):
     def _from_text(cls, value: Any) -> Any:
         return {"request": value} if isinstance(value, str) else value
 
-    @model_validator(mode="after")
-    def _checked(self) -> Call:
-        check_request(self.request)
-        return self
-
     @property
     def method(self) -> str:
         return self.request.split(None, 1)[0]
@@ -249,12 +278,3 @@ class Call(Model):
     @property
     def path(self) -> str:
         return self.request.split(None, 1)[1]
-
-
-def check_request(text: str) -> None:
-    """Raises ValueError unless the text is ``METHOD /path`` or ``METHOD https://…`` without a query string."""
-    parts = text.split(None, 1)
-    if len(parts) != 2 or parts[0] not in METHODS or not parts[1].startswith(("/", "https://", "http://")):
-        raise ValueError(f"a call like 'GET /contacts' was expected ({', '.join(METHODS)}), not {text!r}")
-    if "?" in parts[1]:
-        raise ValueError("no '?' in a path: put what follows it under `query`")

@@ -12,7 +12,7 @@ from integrations_pipeline.spec import limits
 from integrations_pipeline.spec.api import ErrorRule
 from integrations_pipeline.spec.conditions import ConditionText
 from integrations_pipeline.spec.fields import Contract, Field
-from integrations_pipeline.spec.forms import Call, Duration, EveryText, Model, Percent, check_request
+from integrations_pipeline.spec.forms import Call, Duration, EveryText, Model, Percent, Request
 from integrations_pipeline.spec.mapping import Map
 from integrations_pipeline.spec.pagination import Pagination
 from integrations_pipeline.spec.paths import PathsText, PathText
@@ -65,19 +65,13 @@ class StreamCursor(Model):
 class Full(Model):
     """What differs in a full refresh; an explicit null removes what the stream says."""
 
-    request: str | None = None
+    request: Request | None = None
     query: dict[str, Any] | None = None
     headers: dict[str, Any] | None = None
     body: Any = None
     graphql: str | None = None
     records: Records | None = None
     pagination: Pagination | None = None
-
-    @model_validator(mode="after")
-    def _checked(self) -> Full:
-        if self.request is not None:
-            check_request(self.request)
-        return self
 
 
 class Feed(Model):
@@ -109,7 +103,7 @@ class Get(Call):
 class Stream(Model):
     """One list of the source. ``calls`` and the other properties answer what the rooms above ask."""
 
-    request: str | None = None
+    request: Request | None = None
     query: dict[str, Any] = {}
     headers: dict[str, Any] = {}
     body: Any = None
@@ -141,8 +135,6 @@ class Stream(Model):
             raise ValueError("exactly one of request, parent was expected")
         if (self.records is None) == (self.record is None):
             raise ValueError("exactly one of records, record was expected")
-        if self.request is not None:
-            check_request(self.request)
         return self
 
     @property

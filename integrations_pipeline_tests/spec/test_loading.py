@@ -189,7 +189,7 @@ def test_all_that_is_wrong_is_told_at_once_in_words(tmp_path: Path) -> None:
         "2: every: at least 1m was expected",
         "3: off_peak: an IANA time zone like Europe/Berlin was expected, not 'Europe/Berln'",
         "4: alerts[0].form: a key of the grammar was expected (did you mean 'from'?)",
-        "6: api.url: a URL like https://api.example.com/v1 was expected",
+        "6: api.url: no user info in a URL: put it under `auth`, from a secret",
         "7: api.pagination: single_page, page_number, offset, cursor, keyset, link_header or link_body was expected, "
         "not 'cursr' (did you mean 'cursor'?)",
         "8: api.concurrency: a larger number (at least 1) was expected, not 0",

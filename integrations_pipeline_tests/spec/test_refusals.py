@@ -488,3 +488,70 @@ def test_what_is_right_in_a_wrong_file_is_checked_too(tmp_path: Path) -> None:
         "11: streams.refunds.contract.new_field: evolve, freeze, quarantine or discard_value",
         "12: streams.lines.parent: a stream",
     ]
+
+
+BY_ITSELF = [
+    (SHOP.replace("GET /orders", "GET /orders?a=1  #!"), "streams.orders.request", "no '?' in a path"),
+    (
+        SHOP.replace("GET /orders", "LIST /orders  #!"),
+        "streams.orders.request",
+        "a call like 'GET /contacts' was expected",
+    ),
+    (
+        SHOP.replace("orders:", "orders:  #!") + "    parent: orders\n",
+        "streams.orders",
+        "exactly one of request, parent was expected",
+    ),
+    (
+        SHOP.replace("    records: data\n", "").replace("orders:", "orders:  #!"),
+        "streams.orders",
+        "exactly one of records, record was expected",
+    ),
+    (
+        SHOP + "    cursor: {field: a, read: b}  #!\n",
+        "streams.orders.cursor",
+        "exactly one of field, read was expected",
+    ),
+    (SHOP + "    cursor: {send: a}  #!\n", "streams.orders.cursor", "exactly one of field, read was expected"),
+    (
+        SHOP + "    cursor: {read: a, send: b, lookback: 5m}  #!\n",
+        "streams.orders.cursor",
+        "an opaque cursor (`read`) has no lookback",
+    ),
+    (SHOP + "    pagination: {type: cursor, send: a}  #!\n", "streams.orders.pagination.read", "a required key is"),
+    (SHOP + "    pagination: {type: keyset}  #!\n", "streams.orders.pagination.send", "a required key is missing"),
+    (SHOP.replace("v1", "v1  #!").replace("//", "//me:pw@"), "api.url", "no user info in a URL"),
+    (SHOP.replace("com/v1", "com:99999/v1  #!"), "api.url", "a URL like https://api.example.com/v1 was"),
+    (SHOP.replace("https", "ws").replace("v1", "v1  #!"), "api.url", "a URL like https://api.example.com/v1 was"),
+    (SHOP.replace("api:", "api:\n  origins: ['https://[']  #!"), "api.origins[0]", "a URL like https://"),
+    (
+        WRITTEN.replace("email: email", "email: {from: email, apply: [{split: [/]}]}  #!"),
+        "streams.orders.map.fields.email.apply[0]",
+        "split expects separator and index: {split: [/, -1]}",
+    ),
+    (
+        WRITTEN + "    write: {fields: [email], create: POST /c, conflict: {default: newest_win}}  #!\n",
+        "streams.orders.write.conflict.default",
+        "(did you mean 'newest_wins'?)",
+    ),
+    (SHOP + "    deletes: {at_most: 20%}  #!\n", "streams.orders.deletes", "at least one of when, snapshot, feed"),
+    (
+        SHOP + "    fields: {id: {type: string, min: 1}}  #!\n",
+        "streams.orders.fields.id",
+        "min doesn't fit type string",
+    ),
+    (SHOP + "    fields: {at: {type: date, formats: [d.m.y]}}  #!\n", "streams.orders.fields.at.formats", "a pattern"),
+    (
+        SHOP + "    skip: {a: {is: 1}}  #!\n",
+        "streams.orders.skip",
+        "one of {present: true}, {contains: text}, {not: x}",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "path", "message"), BY_ITSELF)
+def test_wrong_by_itself(tmp_path: Path, text: str, path: str, message: str) -> None:
+    line = next(number for number, one in enumerate(text.splitlines(), 1) if one.endswith("#!"))
+    found = [one for one in problems(tmp_path, text) if one.startswith(f"connections/shop.yaml:{line}: {path}: ")]
+    assert len(found) == 1
+    assert message in found[0]
