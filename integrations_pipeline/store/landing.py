@@ -69,7 +69,6 @@ class Chunk:
     good: Sequence[Landed]
     fetched: int
     read_at: datetime
-    run_started_at: datetime | None = None
     rejected: Sequence[Rejection] = ()
     skipped: Sequence[tuple[str | None, str]] = ()
     superseded: Sequence[tuple[str, str]] = ()

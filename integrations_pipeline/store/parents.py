@@ -18,8 +18,10 @@ BATCH = 500
 PARENTS = """
 SELECT p.external_id, p.payload::text, p.deleted_at IS NOT NULL, s.bookmark, s.watermark
 FROM {parent} p
-LEFT JOIN integrations.stream_state s
-  ON s.connection = %(connection)s AND s.stream = %(child)s AND s.parent_key = p.external_id
+LEFT JOIN LATERAL (
+    SELECT * FROM integrations.stream_state s
+    WHERE s.connection = %(connection)s AND s.stream = %(child)s AND s.parent_key = p.external_id OFFSET 0
+) AS s ON true
 WHERE p.external_id > %(after)s
   AND (%(mark)s::xid8 IS NULL OR p.stamp >= %(mark)s::xid8)
   AND (p.deleted_at IS NULL OR %(with_deleted)s)

@@ -35,11 +35,12 @@ WITH looked AS MATERIALIZED (
         SELECT *, CASE
             WHEN _linked IS NOT NULL THEN CASE WHEN _same AND NOT _back THEN 'unchanged' ELSE 'updated' END
             WHEN _found > 1 THEN 'ambiguous'
-            WHEN _found = 1 AND row_number() OVER (PARTITION BY _ids[1], _found ORDER BY _key) = 1 THEN 'matched'
+            WHEN _found = 1 AND {first} THEN 'matched'
             ELSE 'created' END AS _outcome
         FROM looked) AS decided
 ), settled AS MATERIALIZED (
-    SELECT j._key, j._back, j._by, j._outcome, to_jsonb(c) AS _old, {values}
+    SELECT j._key, j._back, j._by, j._outcome, j._changed, to_jsonb(c) AS _old,
+           (SELECT to_jsonb(final) FROM (SELECT {values}) AS final) AS _new
     FROM judged j JOIN {canonical} c ON c.id = j._target
     WHERE j._outcome IN ('updated', 'matched')
 ), created AS (
@@ -64,14 +65,17 @@ WITH looked AS MATERIALIZED (
     INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail)
     SELECT %(run_id)s, %(connection)s, %(stream)s, _key, 'canonical', _outcome,
         CASE WHEN _outcome = 'matched' THEN 'same ' || _by WHEN _back THEN 'it is back' END,
-        (SELECT jsonb_object_agg(f.key, jsonb_build_array(_old -> f.key, f.value))
-         FROM jsonb_each(to_jsonb(settled)) AS f WHERE left(f.key, 1) <> '_' AND f.value IS DISTINCT FROM _old -> f.key)
+        (SELECT jsonb_object_agg(name, jsonb_build_array(_old -> name, _new -> name))
+         FROM unnest(coalesce(_changed, {names})) AS name WHERE _new -> name IS DISTINCT FROM _old -> name)
     FROM settled
 )
 SELECT _outcome, count(*),
        jsonb_object_agg(_key, jsonb_build_array(_by, _ids)) FILTER (WHERE _outcome = 'ambiguous')
 FROM judged GROUP BY _outcome
 """
+
+FIRST = "row_number() OVER (PARTITION BY _ids[1], _found ORDER BY _key) = 1"
+"""Of the chunk's rows that match one canonical row, the first."""
 
 # A field as it will be: as it is unless the source changed it; a match fills and doesn't empty.
 FINAL = """
@@ -86,6 +90,8 @@ def shape_statement(canonical: sql.Identifier, names: Sequence[str], match: Sequ
     return sql.SQL(SHAPE).format(
         canonical=canonical,
         fields=columns(names),
+        names=sql.Literal(list(names)),
+        first=sql.SQL(FIRST if match else "true"),
         current=columns(names, "c"),
         final=listed(final.values()),
         values=listed(sql.SQL("{} AS {}").format(final[name], sql.Identifier(name)) for name in names),

@@ -167,7 +167,6 @@ class Pull:
             requests=requests,
             waited_seconds=waited,
             read_at=gathered.read_at or self.clock.now(),
-            run_started_at=self.started_at,
             states=(*gathered.states, *states),
             refresh_id=self.refresh_id,
             desc=self.desc,

@@ -24,7 +24,7 @@ CREATE TABLE integrations.raw_record (
 CREATE TABLE integrations.stream_state (
     connection        text NOT NULL,
     stream            text NOT NULL,
-    parent_key        text NOT NULL DEFAULT '',
+    parent_key        text COLLATE "C" NOT NULL DEFAULT '',  -- an external id, and compared with them by the index
     bookmark          jsonb,                    -- where a list under way goes on; null between lists
     watermark         jsonb,                    -- up to where a completed list has read
     lease_epoch       bigint NOT NULL DEFAULT 0,
