@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from importlib.resources import files
@@ -241,6 +242,6 @@ def test_a_wrong_argument_is_refused_at_load(written: Any) -> None:
     "text", ["<" * 200_000, "<!--" * 50_000, "<script" * 50_000 + ">", "<a " * 100_000, "</script" * 50_000]
 )
 def test_hostile_markup_costs_one_pass(text: str) -> None:
-    began = datetime.now(UTC)
+    began = time.process_time()
     run("strip_html", None, text + ">" if text.startswith("<<") else text)
-    assert (datetime.now(UTC) - began).total_seconds() < 1
+    assert time.process_time() - began < 1
