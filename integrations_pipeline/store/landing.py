@@ -23,7 +23,7 @@ from integrations_pipeline.spec.errors import ContractError, Failed
 from integrations_pipeline.spec.limits import EXTERNAL_ID_BYTES, SAMPLE_CHARACTERS
 from integrations_pipeline.store.copying import JSONB_FORM, copy_rows, copy_storable, unstorable
 from integrations_pipeline.store.holder import Holder
-from integrations_pipeline.store.quarantine import Rejection, any_open, decide, heal, quarantine, storable_key
+from integrations_pipeline.store.quarantine import Decision, Rejection, any_open, decide, heal, quarantine, storable_key
 from integrations_pipeline.store.state import StateChange, write_state
 from integrations_pipeline.store.tables import raw_table
 
@@ -50,7 +50,7 @@ class Counters:
 
     @property
     def balanced(self) -> bool:
-        return self.fetched == sum(getattr(self, f.name) for f in fields(self)[1:-1])
+        return sum(int(getattr(self, f.name)) for f in fields(self)[1:-1]) == self.fetched
 
     def as_dict(self) -> dict[str, int]:
         """The counters of the JSON contract; tombstones of a full refresh were not fetched and stay outside it."""
@@ -83,8 +83,9 @@ class Chunk:
 
     def keys_seen(self) -> list[str]:
         """Every key the source returned, whatever became of its row."""
-        groups = (self.good, self.rejected, self.skipped, self.superseded)
-        return [one[0] for group in groups for one in group if storable_key(one[0]) is not None]
+        groups: tuple[Sequence[tuple[Any, ...]], ...] = (self.good, self.rejected, self.skipped, self.superseded)
+        keys = (storable_key(one[0]) for group in groups for one in group)
+        return [key for key in keys if key is not None]
 
 
 # Where a chunk's rows wait to be judged; emptied by each commit.
@@ -213,7 +214,7 @@ class Landing:
         quarantine(self.held, self.session, "boundary", [*self.chunk.rejected, *refused])
         self.decide_others()
         self.note_seen()
-        counters = self.count(outcomes, len(refused))
+        counters = self.count(outcomes, len(refused), self.replace_children())
         for change in self.chunk.states:
             write_state(self.session, self.held.connection, self.held.stream, change)
         return counters
@@ -265,12 +266,10 @@ class Landing:
         heal(self.held, self.session, "boundary", keys)
 
     def decide_others(self) -> None:
-        skipped = [(key, "skipped", reason, None) for key, reason in self.chunk.skipped]
-        repeats = [
-            (key, "superseded", "a newer one came in the same chunk", {"version": version})
-            for key, version in self.chunk.superseded
-        ]
-        decide(self.held, self.session, skipped + repeats)
+        left_out: list[Decision] = [(key, "skipped", reason, None) for key, reason in self.chunk.skipped]
+        for key, version in self.chunk.superseded:
+            left_out.append((key, "superseded", "a newer one came in the same chunk", {"version": version}))
+        decide(self.held, self.session, left_out)
 
     def note_seen(self) -> None:
         if self.chunk.refresh_id is not None:
@@ -284,7 +283,7 @@ class Landing:
         values = {**self.held.names, "parents": list(self.chunk.replaced_parents), "kept": self.chunk.keys_seen()}
         return self.session.execute(sql.SQL(REPLACE).format(raw=self.raw), values).rowcount
 
-    def count(self, outcomes: dict[str, int], refused: int) -> Counters:
+    def count(self, outcomes: dict[str, int], refused: int, tombstoned: int) -> Counters:
         """The chunk's counters, added to the run's. Raises Failed where they don't balance."""
         chunk = self.chunk
         counters = Counters(
@@ -292,7 +291,7 @@ class Landing:
             skipped=len(chunk.skipped),
             quarantined=len(chunk.rejected) + refused,
             superseded=outcomes.pop("superseded", 0) + len(chunk.superseded),
-            tombstoned=self.replace_children(),
+            tombstoned=tombstoned,
             **outcomes,
         )
         if not counters.balanced:

@@ -14,6 +14,8 @@ from integrations_pipeline.store.holder import Holder
 Stage = Literal["boundary", "mapping"]
 Rejection = tuple[str | None, str, bytes, list[dict[str, Any]]]
 """External id (None where none could be read), payload as JSON text, hash, reasons."""
+Decision = tuple[str | None, str, str, Any]
+"""External id, decision, reason, detail."""
 
 # Opens a row in quarantine per key (per hash where there is none); one that is open counts another attempt instead.
 # Only what is new or different becomes a decision: a bad row that comes with each poll is one fact.
@@ -154,10 +156,8 @@ def heal(held: Holder, session: psycopg.Connection[Any], stage: Stage, keys: Ite
     session.execute(HEAL, {**held.names, "stage": stage, "keys": stored})
 
 
-def decide(
-    held: Holder, session: psycopg.Connection[Any], decisions: Sequence[tuple[str | None, str, str, Any]]
-) -> None:
-    """Notes (external id, decision, reason, detail) of rows that weren't stored."""
+def decide(held: Holder, session: psycopg.Connection[Any], decisions: Sequence[Decision]) -> None:
+    """Notes why rows weren't stored."""
     if not decisions:
         return
     session.execute(

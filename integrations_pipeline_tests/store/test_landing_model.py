@@ -37,7 +37,7 @@ class Model:
 
 
 @given(RUNS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_table_is_what_the_model_says(connect, look, runs):
     with connect() as session:
         session.execute("TRUNCATE raw.crm__contacts, integrations.run_log, integrations.decision")
