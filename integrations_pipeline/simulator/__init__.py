@@ -1,7 +1,7 @@
 """Floor 2: a fake of any declared connector, served over real HTTP from its YAML. It imports only ``spec``.
 
-`values` what a field looks like · `stamps` and `keys` the order and identity of records · `records` a record from its
-number · `dataset` the seeded records and what changed since · `shaping` rows to an answer's body · `paging` the server
-side of each pagination kind · `views` which request asks for what · `access` credentials and limits · `simulation` the
-whole source, `server` the HTTP around it.
+`subjects` and `values` what a field looks like · `stamps` and `keys` the order and identity of records · `records` a
+record from its number · `dataset` the seeded records and what changed since · `shaping` rows to an answer's body ·
+`paging` the server side of each pagination kind · `views` which request asks for what · `access` credentials and
+limits · `simulation` the whole source, `server` the HTTP around it.
 """

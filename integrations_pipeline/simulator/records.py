@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
-from integrations_pipeline.simulator import keys, stamps
+from integrations_pipeline.simulator import keys, stamps, subjects
 from integrations_pipeline.simulator.values import (
     COUNTRY_CODES,
     CURRENCY_CODES,
@@ -59,11 +59,14 @@ class Plan:
         self.newest = newest
         self.fixed_lists = list(texts_listed(self.stream.query))
         self.key_paths = [path for path in self.stream.primary_key if path.parts[0] not in self.around]
+        self.stamp_in_key = self.stamp_path in self.key_paths  # such a cursor never moves: records are only added
         self.key = self.make_key(count)
+        if self.stamp_in_key and not self.form.is_number:
+            self.start = self.start_of_series(count)
+            self.key = self.make_key(count)
         self.count = count if self.key.capacity is None else min(count, self.key.capacity)
         self.step = self.make_step()
         self.resolution = self.form.resolution
-        self.stamp_in_key = self.stamp_path in self.key_paths  # such a cursor never moves: records are only added
         self.scrambled = self.is_scrambled()
         self.unique = {path: self.key_form(path) for path in self.numbering()}
         self.gone = [(path, self.meeting(path, wanted)) for path, wanted in self.gone_tests()]
@@ -85,6 +88,12 @@ class Plan:
             return keys.Composite(parts, [1] * len(parts), [alone, *(i for i in range(len(parts)) if i != alone)])
         return keys.composite(parts, outer, count)
 
+    def start_of_series(self, count: int) -> int:
+        """What is counted by days reaches to yesterday, so that a reader of windows meets it where it will go on."""
+        index = self.key_paths.index(self.stamp_path or Path(()))
+        days = self.key.digit(max(count - 1, 0), index)
+        return max(self.start, self.newest - self.newest % stamps.DAY - days * stamps.DAY)
+
     def key_form(self, path: Path) -> keys.KeyForm:
         """How the values of one key part look, by its field's type and name."""
         field, name = self.declared.get(path), path.parts[-1]
@@ -93,7 +102,7 @@ class Plan:
             return keys.Listed(tuple(field.values))
         kind = field.type if field else inferred(name).type
         if kind in ("date", "timestamp"):
-            days = max((self.newest - self.start) // stamps.DAY, 1)
+            days = max((self.newest - self.start) // stamps.DAY, 0) + 2  # the last one is today
             return keys.Days((stamps.EPOCH + timedelta(microseconds=self.start)).date(), days)
         listed = self.codes(field, name)
         if listed:
@@ -177,6 +186,7 @@ class Plan:
             self.makers[path] = numbered(form)
         self.compile_conditions()
         self.compile_stamps_and_keys()
+        self.compile_rates()
         for name in self.around:
             self.makers = {path: maker for path, maker in self.makers.items() if path.parts[:1] != (name,)}
         order = [*self.key_paths, *self.declared, *self.makers]
@@ -198,6 +208,15 @@ class Plan:
         for index, path in enumerate(self.key_paths):
             if path != self.stamp_path or self.form.name in ("date", "number"):
                 self.makers[path] = key_part(self.key, index)
+
+    def compile_rates(self) -> None:
+        """A rate is that of its currency and day, where the key tells both."""
+        rate, currency = Path(("rate",)), Path(("currency",))
+        if rate not in self.makers or currency not in self.key_paths or not self.stamp_in_key:
+            return
+        code, known = self.makers[currency], subjects.RATES
+        base = next((value for value in self.stream.query.values() if str(value) in known), "EUR")
+        self.makers[rate] = lambda o, stamp: subjects.rate(base, code(o, stamp), self.seeded_stamp(o) // stamps.DAY)
 
     def plain_maker(self, path: Path, field: Field) -> Maker:
         source = self.mapped.get(path)

@@ -29,6 +29,7 @@ from integrations_pipeline.spec.errors import CursorExpired, DataError, Integrat
 from integrations_pipeline.spec.paths import MISSING, Path, parse_path
 from integrations_pipeline.spec.placeholders import as_text
 from integrations_pipeline.spec.places import SendPlace
+from integrations_pipeline.spec.simulated import imitated, is_simulated
 from integrations_pipeline.spec.streams import Full, Get, Records, Stream, StreamCursor
 
 CACHE_BYTES = 64_000_000
@@ -70,7 +71,7 @@ def refusal(status: int, code: str, message: str, headers: Mapping[str, str] | N
 
 
 class Simulation:
-    """A fake of the connection's source, seeded and repeatable.
+    """A fake of the connection's source, seeded and repeatable; a demo connection keeps the address it already has.
 
     ``records`` is how many each top-level stream holds (a key of few values holds fewer), ``page_limit`` caps what a
     page may hold, ``secrets`` gives values by name (default: as the connection resolves them; ConfigError where one is
@@ -89,7 +90,7 @@ class Simulation:
         latency_ms: float = 0.0,
         clock: Clock | None = None,
     ):
-        self.connection = connection
+        self.connection = imitated(connection) if is_simulated(connection) else connection
         self.name = connection.name
         self.records = records
         self.seed = seed
@@ -97,9 +98,9 @@ class Simulation:
         self.latency_ms = latency_ms
         self.clock = clock or SystemClock()
         self.lock = RLock()
-        self.views = Views(connection)
-        self.access = Access(connection, secrets)
-        self.limits = Limits(connection, self.clock.monotonic_seconds) if enforce_limits else None
+        self.views = Views(self.connection)
+        self.access = Access(self.connection, secrets)
+        self.limits = Limits(self.connection, self.clock.monotonic_seconds) if enforce_limits else None
         self.newest = stamps.microseconds(self.clock.now()) - stamps.DAY
         self.datasets: dict[str, Dataset] = {}
         for name in connection.streams:

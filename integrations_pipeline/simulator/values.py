@@ -9,6 +9,8 @@ from hashlib import blake2b
 from typing import Any
 from uuid import UUID
 
+from integrations_pipeline.simulator import subjects
+from integrations_pipeline.simulator.subjects import APPOINTMENTS, COLOURS, FORMS_OF_SOLD, PRICES, ROOMS, SOLD
 from integrations_pipeline.spec.codes import COUNTRIES, CURRENCIES
 from integrations_pipeline.spec.fields import Field
 from integrations_pipeline.spec.mapping import Transform
@@ -51,8 +53,6 @@ CITIES = words("""
     Milan Munich Oslo Paris Porto Prague Rome Rotterdam Seattle Stockholm Toronto Vienna Warsaw Zurich
 """)
 STREETS = ("Station Road", "Main Street", "Mill Lane", "Park Avenue", "Harbour Street", "Church Road", "High Street")
-PRODUCTS = ("Desk Lamp", "Oak Chair", "Travel Mug", "Wool Scarf", "Backpack", "Notebook", "Headphones", "Tea Pot")
-COLOURS = ("Black", "Blue", "Green", "Grey", "Red", "Sand", "White", "Yellow")
 SUBJECTS = ("Invoice", "Delivery", "Login", "Renewal", "Refund", "Meeting", "Order", "Report", "Address", "Contract")
 EVENTS = ("is late", "was confirmed", "needs a second look", "was sent twice", "can't be opened", "is ready", "moved")
 STATES = ("open", "closed", "pending")
@@ -139,7 +139,8 @@ class Values:
                 "date": self.time,
                 "json": self.document,
             }[field.type](name, field)
-        return made if field.required else self.sometimes_null(name, made)
+        is_scheduled = APPOINTMENTS.search(self.stream) and re.match(r"(start|end)", name)
+        return made if field.required or is_scheduled else self.sometimes_null(name, made)
 
     def sometimes_null(self, name: str, maker: Maker) -> Maker:
         first = mixer(*self.salt, name, "null")(0) % NULL_EVERY
@@ -165,11 +166,35 @@ class Values:
     def named(self, name: str) -> Maker:
         """Text by what the field's name says it holds."""
         last = re.sub(r"[^a-z]", "", name.lower())
-        for pattern, maker in self.by_name():
+        for pattern, maker in (*self.by_subject(), *self.by_name()):
             if re.search(pattern, last):
                 return maker
         mix = mixer(*self.salt, name)
         return lambda ordinal, stamp: f"{COMPANIES[mix(ordinal) % 28].lower()}-{mix(ordinal) >> 40 & 0xFFFF:04x}"
+
+    def by_subject(self) -> tuple[tuple[str, Maker], ...]:
+        """What only streams of a known subject have, one number for all fields of a record: they fit each other."""
+        mix = mixer(*self.salt, "subject")
+        if FORMS_OF_SOLD.search(self.stream):
+            return ((r"title|name$", lambda o, s: subjects.form_of_product(mix(o))),)
+        if SOLD.search(self.stream):
+            return (
+                (r"title|name$", lambda o, s: subjects.product(mix(o))),
+                (r"type|category", lambda o, s: subjects.PRODUCTS[mix(o) % 16][1]),
+                (r"vendor|brand|manufacturer", lambda o, s: subjects.maker(mix(o))),
+                (r"body|description", lambda o, s: subjects.product_text(mix(o))),
+                (r"handle|slug", lambda o, s: subjects.handle(mix(o), o)),
+            )
+        if APPOINTMENTS.search(self.stream):
+            return (
+                (r"title|summary|subject", lambda o, s: subjects.meeting(mix(o), self.person(o))),
+                (r"location|place|room", lambda o, s: ROOMS[mix(o) % 6]),
+                (
+                    r"body|description",
+                    lambda o, s: f"Prepared by {self.person(o)}. Notes are kept in the shared folder.",
+                ),
+            )
+        return ()
 
     def by_name(self) -> tuple[tuple[str, Maker], ...]:
         mix = mixer(*self.salt, "named")
@@ -187,7 +212,8 @@ class Values:
             (r"country", lambda o, s: COUNTRY_CODES[mix(o) % 11]),
             (r"currency", lambda o, s: MAJORS[mix(o) % 8].lower()),
             (r"colou?r", lambda o, s: COLOURS[mix(o) % 8]),
-            (r"sku|barcode", lambda o, s: f"{COMPANIES[mix(o) % 28][:3].upper()}-{o + 1:05d}"),
+            (r"barcode|gtin", lambda o, s: f"40{mix(o) % 10**11:011d}"),
+            (r"sku", lambda o, s: f"{COMPANIES[mix(o) % 28][:3].upper()}-{o + 1:05d}"),
             (MONEY.pattern + r"$", lambda o, s: f"{mix(o) % 50_000 / 100 + 1:.2f}"),
             (r"url|link|website|href", lambda o, s: f"https://example.com/{self.stream}/{o + 1}"),
             (r"body|text|description|note|comment|content|message", self.sentences),
@@ -202,13 +228,13 @@ class Values:
         """What `name` means depends on what the stream lists."""
         if re.search(r"compan|organi|account|vendor|supplier|shop", self.stream):
             return self.company
-        if re.search(r"product|item|article|variant|inventory", self.stream):
-            mix = mixer(*self.salt, "product")
-            return lambda ordinal, stamp: f"{COLOURS[mix(ordinal) % 8]} {PRODUCTS[(mix(ordinal) >> 8) % 8]}"
         if "currenc" in self.stream:
             codes = CURRENCY_CODES
             return lambda ordinal, stamp: CURRENCY_NAMES.get(code := codes[ordinal % len(codes)], f"Currency {code}")
-        return lambda ordinal, stamp: f"{FIRST[self.first(ordinal) % 50]} {LAST[self.last(ordinal) % 50]}"
+        return lambda ordinal, stamp: self.person(ordinal)
+
+    def person(self, ordinal: int) -> str:
+        return f"{FIRST[self.first(ordinal) % 50]} {LAST[self.last(ordinal) % 50]}"
 
     def email(self, ordinal: int, stamp: int) -> str:
         """Unique by the ordinal, since mappings match by it."""
@@ -236,6 +262,8 @@ class Values:
 
     def decimal(self, name: str, field: Field) -> Maker:
         """Two digits after the point for money, four for rates; exact as a float."""
+        if "price" in name.lower() and field.max is None and not field.min:
+            return self.pick(name, PRICES)
         mix = mixer(*self.salt, name)
         digits = 10_000 if "rate" in name.lower() else 100
         low = float(field.min) if field.min is not None else 0.0
@@ -248,12 +276,36 @@ class Values:
 
     def time(self, name: str, field: Field) -> Maker:
         """A moment of the years 2019 to 2022: what depends on the record's change is made from its stamp instead."""
-        mix = mixer(*self.salt, name)
         form = (field.formats or ["iso"])[0]
+        if APPOINTMENTS.search(self.stream) and re.match(r"(start|end)", name):
+            return self.scheduled(name.startswith("start"), form, field.type)
+        mix = mixer(*self.salt, name)
         start, kind = datetime(2019, 1, 1), field.type
         return lambda ordinal, stamp: time_text(start + timedelta(0, mix(ordinal) % 126_000_000), form, kind)
 
+    def scheduled(self, is_start: bool, form: str, kind: str) -> Maker:
+        """The begin or end of an appointment: days for one that lasts whole days, else a time. The other is null."""
+        mix = mixer(*self.salt, "schedule")
+
+        def make(ordinal: int, stamp: int) -> Any:
+            number = mix(ordinal)
+            if (number >> 40) % subjects.WHOLE_DAY_EVERY == 0:
+                day = subjects.starts(number) + timedelta(days=0 if is_start else 1)
+                return time_text(day, form, kind) if kind == "date" else None
+            moment = subjects.starts(number) if is_start else subjects.ends(number)
+            return None if kind == "date" else time_text(moment, form, kind)
+
+        return make
+
+    def invited(self, ordinal: int, stamp: int) -> list[dict[str, Any]]:
+        """One to four people."""
+        mix = mixer(*self.salt, "invited")
+        people = [mix(ordinal * 4 + place) % 200 for place in range(mix(ordinal) % 4 + 1)]
+        return [subjects.attendee(self.email(one, stamp), self.person(one), mix(one)) for one in dict.fromkeys(people)]
+
     def document(self, name: str, field: Field) -> Maker:
+        if re.search(r"attendees|guests|participants", name):
+            return self.invited
         mix = mixer(*self.salt, name)
         return lambda ordinal, stamp: {"id": mix(ordinal) % 1000, "label": COLOURS[mix(ordinal) % 8]}
 

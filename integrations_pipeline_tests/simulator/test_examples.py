@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from integrations_pipeline.simulator.simulation import Simulation
+from integrations_pipeline.simulator.subjects import PRODUCTS, rate
 from integrations_pipeline.spec.conditions import matches
 from integrations_pipeline.spec.connection import Connection
+from integrations_pipeline.spec.home import Home
+from integrations_pipeline.spec.loading import load_connection
 from integrations_pipeline.spec.paths import MISSING, parse_path
 from integrations_pipeline.spec.values import parser
-from integrations_pipeline_tests.simulator.conftest import Serve, Source
+from integrations_pipeline_tests.simulator.conftest import ROOT, Serve, Source
 
 Example = Callable[[str], Connection]
 BEARER = {"Authorization": "Bearer s3cret"}
@@ -52,7 +55,7 @@ def test_rates_come_by_window_and_currency(served: Serve, example: Example) -> N
     for name, base in (("reference_rates", "EUR"), ("fx", "USD")):
         source = start(served, example(name), records=9_000)
         rows, day = [], date(2024, 1, 1)
-        while day < date(2025, 1, 1):
+        while day <= datetime.now(UTC).date():
             end = day + timedelta(days=90)
             body = source.get(f"/{day}..{end}", params={"base": base}).json()
             rows += [
@@ -65,6 +68,7 @@ def test_rates_come_by_window_and_currency(served: Serve, example: Example) -> N
         assert len(rows) == len(truth) == 9_000
         assert sorted(rows, key=str) == sorted(({k: r[k] for k in rows[0]} for r in truth), key=str)
         assert {row["base"] for row in rows} == {base}
+        assert max(row["date"] for row in rows) == (datetime.now(UTC).date() - timedelta(days=1)).isoformat()
         assert source.get("/currencies").json() == {r["code"]: r["name"] for r in source.truth("currencies")}
 
 
@@ -72,7 +76,7 @@ def test_a_new_rate_is_the_next_key(served: Serve, example: Example) -> None:
     source = start(served, example("fx"), records=300)
     before = len(source.truth("rates"))
     [key] = source.simulation.insert("rates")
-    assert key.startswith('["USD","2024-')
+    assert key == f'["USD","{datetime.now(UTC).date()}","EUR"]'
     assert len(source.truth("rates")) == before + 1
     source.simulation.update("rates", [key], {"rate": 3.5})
     source.simulation.delete("rates", 1)
@@ -193,3 +197,23 @@ def keyset(source: Source, path: str, params: dict[str, Any]) -> list[dict[str, 
         found += body["data"]
         if not body["has_more"]:
             return found
+
+
+def test_what_the_demo_shows_makes_sense() -> None:
+    names = ("demo_shop", "demo_calendar")
+    shop, calendar = (Simulation(load_connection(name, Home(ROOT)), records=200) for name in names)
+    named = {row["title"].split(",")[0]: row["product_type"] for row in shop.contents("products")}
+    assert named.items() <= dict(PRODUCTS).items()
+    for row in calendar.contents("events"):
+        begin, end = row["start"], row["end"]
+        assert (begin["dateTime"] is None) != (begin["date"] is None)
+        assert begin["dateTime"] is None or begin["dateTime"] < end["dateTime"]
+        assert begin["date"] is None or begin["date"] < end["date"]
+        assert row["attendees"] is None or all("@" in one["email"] for one in row["attendees"])
+
+
+def test_rates_are_near_what_they_were() -> None:
+    for day in range(19_000, 20_000, 97):
+        assert 0.9 < rate("EUR", "USD", day) < 1.3
+        assert 130 < rate("USD", "JPY", day) < 170
+        assert abs(rate("EUR", "USD", day + 1) / rate("EUR", "USD", day) - 1) < 0.01

@@ -207,3 +207,10 @@ def test_several_connections_share_a_server_and_keep_their_base_path() -> None:
         overview = requests.get(f"http://127.0.0.1:{running.port}/_simulator/", timeout=10).json()
         assert overview == {"a": {"orders": 12}, "b": {"orders": 12}}
         assert requests.get(f"http://127.0.0.1:{running.port}/c/orders", timeout=10).status_code == 404
+
+
+def test_a_demo_connection_is_served_at_the_address_it_names(served: Serve) -> None:
+    text = YAML.replace("https://api.shop.example/v1", "http://127.0.0.1:8765/shop/v1").replace("LIMITS", "[]")
+    source = served(text.replace("AUTH", "{type: none}").replace("PROBE", "etag"), records=30)
+    assert source.simulation.url(8765) == "http://127.0.0.1:8765/shop/v1"
+    assert len(source.get("/orders").json()["items"]) == 30
