@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from dagster import AssetsDefinition, AssetSelection, Definitions, in_process_executor
 
+from integrations_pipeline.orchestration.backfills import backfill_jobs
 from integrations_pipeline.orchestration.broken import broken_asset
 from integrations_pipeline.orchestration.describing import MappedStream, kind_key, stream_key
 from integrations_pipeline.orchestration.jobs import asset_jobs, connection_jobs
@@ -27,7 +29,7 @@ def build(home: Home) -> Definitions:
     store = StoreResource(home=HomeResource(path=str(home.root)))
     return Definitions(
         assets=[*stream_assets(loaded), *kind_assets(loaded), *(broken_asset(*one) for one in loaded.broken.items())],
-        jobs=[*asset_jobs(runnable(loaded)), *connection_jobs(loaded.connections, loaded.kinds)] if connections else [],
+        jobs=jobs(loaded) if connections else [],
         schedules=[one for connection in connections for one in schedules_of(connection)],
         sensors=sensors(loaded.connections) if connections else [],
         resources={"store": store, "client": ClientResource(store=store)},
@@ -40,6 +42,12 @@ def load(home: Home) -> Loaded:
     loaded = load_all(home)
     connections = {name: relocated(connection) for name, connection in loaded.connections.items()}
     return replace(loaded, connections=connections)
+
+
+def jobs(loaded: Loaded) -> list[Any]:
+    """Jobs on assets, and jobs on connections."""
+    given = (loaded.connections, loaded.kinds)
+    return [*asset_jobs(runnable(loaded)), *connection_jobs(*given), *backfill_jobs(*given)]
 
 
 def runnable(loaded: Loaded) -> AssetSelection:

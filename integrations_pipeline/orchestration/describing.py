@@ -126,4 +126,4 @@ def references(files: Iterable[Path | None]) -> Mapping[str, Any]:
         for file in dict.fromkeys(files)
         if file
     ]
-    return CodeReferencesMetadataSet(code_references=CodeReferencesMetadataValue(code_references=found))
+    return {**CodeReferencesMetadataSet(code_references=CodeReferencesMetadataValue(code_references=found))}

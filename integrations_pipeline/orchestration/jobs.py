@@ -28,13 +28,13 @@ Connections = Mapping[str, Connection]
 Kinds = Mapping[str, Kind]
 
 
-class Which(Config):  # type: ignore[misc]
+class Which(Config):
     """Which connection is meant."""
 
     connection: str
 
 
-class Leaving(Which):  # type: ignore[misc]
+class Leaving(Which):
     """Which connection is stopped, and whether its data stay."""
 
     keep_data: bool = True

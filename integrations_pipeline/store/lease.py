@@ -120,7 +120,7 @@ class Lease(Holder):
         with self.reading() as session:
             return {row[0] for row in session.execute(READ_DONE, (self.connection, self.stream, round_id))}
 
-    def start_run(self, mode: Literal["incremental", "full"], started_at: datetime) -> None:
+    def start_run(self, mode: Literal["incremental", "full", "backfill"], started_at: datetime) -> None:
         """Enters the run into the log; called again when it turns out to need another mode."""
 
         def begin(session: psycopg.Connection[Any]) -> None:
@@ -167,6 +167,8 @@ class Lease(Holder):
 
         def end(session: psycopg.Connection[Any]) -> None:
             row = session.execute(END_RUN, outcome).fetchone()
-            session.execute(REMEMBER, {**outcome, "mode": row[0] if row else None})
+            mode = row[0] if row else None
+            if mode != "backfill":  # an old window doesn't make a stale stream fresh
+                session.execute(REMEMBER, {**outcome, "mode": mode})
 
         self.write(end)

@@ -42,7 +42,7 @@ WHERE s.connection = %(connection)s AND s.stream = %(stream)s AND s.parent_key =
 CLOCKS = """
 SELECT w.connection, w.stream, coalesce(s.active, true) AS active, s.resume_at, s.last_full_refresh,
     (SELECT max(l.started_at) FROM integrations.run_log l
-     WHERE l.connection = w.connection AND l.stream = w.stream) AS last_started
+     WHERE l.connection = w.connection AND l.stream = w.stream AND l.mode <> 'backfill') AS last_started
 FROM unnest(%s::text[], %s::text[]) AS w (connection, stream)
 LEFT JOIN integrations.stream_state s
     ON s.connection = w.connection AND s.stream = w.stream AND s.parent_key = ''
