@@ -7,6 +7,7 @@
 - ``POST …/update`` with ``{"count": 3}`` or ``{"keys": […]}``, and ``values``; ``POST …/delete`` likewise.
 - ``GET …/contents`` gives the true contents as JSON lines; ``?deleted=true`` adds tombstones.
 - ``GET /_simulator/CONNECTION/requests`` gives the request log; ``POST /_simulator/CONNECTION/reset`` begins anew.
+- ``POST /_simulator/CONNECTION/expire``: opaque cursors given out so far have expired.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Application:
                 Route("/_simulator/", self.overview),
                 Route("/_simulator/{connection}/requests", self.requests),
                 Route("/_simulator/{connection}/reset", self.reset, methods=["POST"]),
+                Route("/_simulator/{connection}/expire", self.expire, methods=["POST"]),
                 Route("/_simulator/{connection}/{stream}/contents", self.contents),
                 Route("/_simulator/{connection}/{stream}/{verb}", self.change, methods=["POST"]),
                 Route("/{connection}/{rest:path}", self.imitate, methods=METHODS),
@@ -87,6 +89,13 @@ class Application:
     async def reset(self, http: HttpRequest) -> Response:
         try:
             self.meant(http).reset()
+        except DataError as error:
+            return json_response({"error": error.what}, 400)
+        return json_response({})
+
+    async def expire(self, http: HttpRequest) -> Response:
+        try:
+            self.meant(http).expire_cursors()
         except DataError as error:
             return json_response({"error": error.what}, 400)
         return json_response({})

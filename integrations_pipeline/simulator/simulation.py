@@ -7,6 +7,7 @@ further purposes of a view. All three see the same datasets.
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ CACHE_BYTES = 64_000_000
 """Finished answers kept for equal requests, until the next change: a benchmark measures its reader, not this source."""
 
 LOGGED_REQUESTS = 100_000
+
+SYNC_TOKEN = re.compile(r"sync_([0-9a-f]{1,12})_([0-9a-f]{1,15})")
 
 STATUSES: dict[type[IntegrationError], int] = {DataError: 400, NotFound: 404, CursorExpired: 410}
 Row = dict[str, Any]
@@ -105,6 +108,7 @@ class Simulation:
         self.datasets: dict[str, Dataset] = {}
         for name in connection.streams:
             self.dataset(name)
+        self.generation = 0  # of opaque cursors; those of an earlier one have expired
         self.log: deque[Asked] = deque(maxlen=LOGGED_REQUESTS)
         self.kept: OrderedDict[tuple[str, ...], Answer] = OrderedDict()
         self.kept_bytes = 0
@@ -239,7 +243,7 @@ class Simulation:
         bounds = self.bounds(view, dataset, cursor, request, values) if cursor else {}
         if view.purpose == "feed":
             return Selection(by_change=True, gone=True, only_gone=True, parent=parent, **bounds)
-        gone = bool(dataset.plan.gone)
+        gone = bool(dataset.plan.gone) and not (cursor and cursor.read is not None and not bounds)
         return Selection(by_change=self.by_change(view, dataset), gone=gone, parent=parent, **bounds)
 
     def wrapped(self, view: View) -> bool:
@@ -261,7 +265,7 @@ class Simulation:
         if self.is_a_page(view, cursor, since):
             since = None
         if cursor.read is not None:
-            return {} if since in (None, "") else {"after_rank": read_sync_token(as_text(since))}
+            return {} if since in (None, "") else {"after_rank": self.read_cursor(as_text(since))}
         form = stamps.form_in_requests(cursor, dataset.plan.form)
         found: dict[str, Any] = {}
         try:
@@ -306,7 +310,14 @@ class Simulation:
     def mark_cursor(self, cursor: StreamCursor | None, page: Page) -> None:
         """An opaque cursor stands on each page, or on the last one; it holds where the list began to be read."""
         if cursor is not None and cursor.read is not None and (page.is_last or cursor.keep == "first"):
-            page.marks.append((cursor.read, f"sync_{page.snapshot:x}"))
+            page.marks.append((cursor.read, f"sync_{self.generation:x}_{page.snapshot:x}"))
+
+    def read_cursor(self, text: str) -> int:
+        """The rank an opaque cursor of ours stands for. Raises CursorExpired."""
+        found = SYNC_TOKEN.fullmatch(text)
+        if found is None or int(found[1], 16) != self.generation:
+            raise CursorExpired(f"the cursor {text!r} is unknown or too old")
+        return int(found[2], 16)
 
     def deleted_key(self, dataset: Dataset, ordinal: int) -> Row:
         """An item of the list of deleted keys."""
@@ -477,17 +488,17 @@ class Simulation:
             self.kept_bytes = 0
             self.log.clear()
 
+    def expire_cursors(self) -> None:
+        """From now on every opaque cursor given out so far is answered by 410."""
+        with self.lock:
+            self.generation += 1
+            self.kept.clear()
+            self.kept_bytes = 0
+
     def requests(self) -> list[Asked]:
         """The request log, oldest first; at most the last LOGGED_REQUESTS."""
         with self.lock:
             return list(self.log)
-
-
-def read_sync_token(text: str) -> int:
-    try:
-        return max(int(text.removeprefix("sync_"), 16), 0)
-    except ValueError:
-        raise CursorExpired(f"the cursor {text!r} is unknown or too old") from None
 
 
 def is_fresh(request: Request, validators: Mapping[str, str]) -> bool:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from integrations_pipeline.simulator.server import Running, serve
 from integrations_pipeline.simulator.simulation import Simulation
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_connection
+from integrations_pipeline.spec.paths import Path as KeyPath
 
 INTEGRATIONS = [sys.executable, "-c", "from integrations_pipeline.cli import main; main()"]
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,12 +92,18 @@ class House:
     def assert_whole(self, connection: str, stream: str) -> None:
         """Nothing lost, nothing doubled, nothing stale: raw holds what the source holds, record by record."""
         keys = self.sources[connection].connection.streams[stream].primary_key
-        truth = {"".join(str(key.get(row)) for key in keys): row for row in self.sources[connection].contents(stream)}
+        truth = {key_text(keys, row): row for row in self.sources[connection].contents(stream)}
         assert self.raw(connection, stream) == truth
 
     def close(self) -> None:
         for one in self.running:
             one.stop()
+
+
+def key_text(keys: Sequence[KeyPath], row: dict[str, Any]) -> str:
+    """The external id: one key's text, or several as a JSON array."""
+    parts = [key.get(row) for key in keys]
+    return str(parts[0]) if len(parts) == 1 else json.dumps(parts, separators=(",", ":"), ensure_ascii=False)
 
 
 @pytest.fixture

@@ -152,6 +152,12 @@ def test_an_opaque_cursor_gives_what_changed_since_the_list_began(served: Serve)
     assert {item["id"] for item in items} == {*changed, gone}
     assert [item["id"] for item in items if item["status"] == "cancelled"] == [gone]
     assert source.get("/events", params={"syncToken": "stale!"}).status_code == 410
+    listed = [source.get("/events").json()]
+    while "nextPageToken" in listed[-1]:
+        listed.append(source.get("/events", params={"pageToken": listed[-1]["nextPageToken"]}).json())
+    assert gone not in {item["id"] for page in listed for item in page["items"]}
+    assert source.control("expire", json={}).status_code == 200
+    assert source.get("/events", params={"syncToken": listed[-1]["nextSyncToken"]}).status_code == 410
 
 
 FLAGGED = """
