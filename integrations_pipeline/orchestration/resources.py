@@ -26,31 +26,24 @@ class HomeResource(ConfigurableResource):  # type: ignore[type-arg]
 
 
 class StoreResource(ConfigurableResource):  # type: ignore[type-arg]
-    """The database. Within a run it is open once, and says that the run's process is alive."""
+    """The database, open for the time of a run or of a sensor's tick. In a run it says that the process is alive."""
 
     home: HomeResource
-    database_url: str = ""
     _store: Store | None = PrivateAttr(default=None)
 
     @contextlib.contextmanager
     def yield_for_execution(self, context: InitResourceContext) -> Iterator[StoreResource]:
-        with self.opened() as store, contextlib.ExitStack() as stack:
-            if context.run_id:
-                stack.enter_context(contextlib.closing(light(store.url, context.run_id)))
+        with open_store(home=self.home.home()) as store, contextlib.ExitStack() as stack:
+            if context.run:
+                stack.enter_context(contextlib.closing(light(store.url, context.run.run_id)))
             self._store = store
             yield self
 
     @property
     def store(self) -> Store:
-        """The run's own. Outside of a run there is none: use ``opened``."""
-        assert self._store is not None, "the store is open within a run only"
+        """The open database."""
+        assert self._store is not None, "the store is open within a run or a tick only"
         return self._store
-
-    @contextlib.contextmanager
-    def opened(self) -> Iterator[Store]:
-        """The database for the time of a block; in a sensor, or where there is no run."""
-        with open_store(self.database_url or None, self.home.home()) as store:
-            yield store
 
 
 class ClientResource(ConfigurableResource):  # type: ignore[type-arg]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 
 from dagster import (
     DagsterRunStatus,
@@ -19,6 +20,7 @@ from dagster import (
 from integrations_pipeline.orchestration.describing import kind_key, stream_key
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.forms import Every
+from integrations_pipeline.store.reports import StreamClock, stream_clocks
 
 SYNC_JOB = "sync"
 CONNECTION_TAG = "integrations/connection"
@@ -51,13 +53,13 @@ def cron_of(every: Every, name: str) -> str | None:
     minutes, seconds = divmod(every.interval.total_seconds(), 60)
     if seconds:
         return None
-    spread = zlib.crc32(name.encode())
-    if HOUR % minutes == 0:
-        first = spread % int(minutes)
-        return f"{first}-59/{int(minutes)} * * * *" if minutes > 1 else "* * * * *"
-    if minutes % HOUR == 0 and DAY % minutes == 0:
-        hours = int(minutes // HOUR)
-        return f"{spread % 60} {spread % hours}-23/{hours} * * *" if hours < 24 else f"{spread % 60} 0 * * *"
+    spread, minutes = zlib.crc32(name.encode()), int(minutes)
+    hours = minutes // HOUR
+    if minutes < HOUR and HOUR % minutes == 0:
+        return f"{spread % minutes}-59/{minutes} * * * *"
+    if minutes % HOUR == 0 and hours and DAY % minutes == 0:
+        at = {1: "*", 24: f"{spread % 24}"}.get(hours, f"{spread % hours}-23/{hours}")
+        return f"{spread % HOUR} {at} * * *"
     return None
 
 
@@ -72,7 +74,7 @@ def schedules_of(connection: Connection) -> Iterator[ScheduleDefinition]:
 
 
 def poll(connection: Connection, name: str, cron: str, zone: str, streams: Sequence[str]) -> ScheduleDefinition:
-    """Asks for one run of the streams, unless a run of theirs is still under way."""
+    """Asks for one run of the streams: not while one is under way, not for those stopped or deferred to a time."""
 
     @schedule(
         name=f"poll_{name}",
@@ -82,14 +84,24 @@ def poll(connection: Connection, name: str, cron: str, zone: str, streams: Seque
         default_status=DefaultScheduleStatus.RUNNING,
         description=f"Polls {', '.join(streams)} of {connection.name}.",
         tags={CONNECTION_TAG: connection.name},
+        required_resource_keys={"store"},
     )
     def due(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
-        under_way = context.instance.get_runs_count(unfinished(connection.name))
-        if under_way:
+        if context.instance.get_runs_count(unfinished(connection.name)):
             return SkipReason(f"a sync of {connection.name} is still under way")
-        return request(connection, streams, "schedule")
+        with context.resources.store.store.borrow() as session:
+            clocks = stream_clocks(session, ((connection.name, stream) for stream in streams))
+        ready = {clock.stream for clock in clocks if may_run(clock, datetime.now(UTC))}
+        if not ready:
+            return SkipReason(f"{connection.name} is disconnected, or deferred to a later time")
+        return request(connection, [stream for stream in streams if stream in ready], "schedule")
 
     return due
+
+
+def may_run(clock: StreamClock, now: datetime) -> bool:
+    """Whether a poll makes sense: the stream isn't stopped, nor told to wait."""
+    return clock.active and (clock.resume_at is None or clock.resume_at <= now)
 
 
 def unfinished(connection: str) -> RunsFilter:

@@ -21,7 +21,7 @@ from dagster import (
 )
 
 from integrations_pipeline.orchestration.jobs import FULL_REFRESH_JOB
-from integrations_pipeline.orchestration.schedules import SYNC_JOB, cron_of, request, unfinished
+from integrations_pipeline.orchestration.schedules import CONNECTION_TAG, SYNC_JOB, cron_of, request, unfinished
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.store.reports import StreamClock, stream_clocks
 
@@ -101,18 +101,15 @@ def sensor_of(watch: Watch, connections: Connections) -> SensorDefinition:
         required_resource_keys={"store"},
     )
     def evaluate(context: SensorEvaluationContext) -> Iterator[RunRequest | SkipReason]:
-        with context.resources.store.opened() as store, store.borrow() as session:
+        with context.resources.store.store.borrow() as session:
             clocks = stream_clocks(session, ((c.name, s) for c in connections.values() for s in c.selected))
         found = list(requests(watch, connections, clocks, datetime.now(UTC)))
-        ready = [one for one in found if not context.instance.get_runs_count(unfinished(one.tags[CONNECTION]))]
+        ready = [one for one in found if not context.instance.get_runs_count(unfinished(one.tags[CONNECTION_TAG]))]
         yield from ready
         if not ready:
             yield SkipReason(f"{len(found)} connections have a run under way" if found else "nothing is due")
 
     return evaluate
-
-
-CONNECTION = "integrations/connection"
 
 
 def requests(

@@ -1,0 +1,148 @@
+"""When things run: schedules, and the sensors that read our own tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from dagster import (
+    DagsterRunStatus,
+    RunRequest,
+    SkipReason,
+    build_schedule_context,
+    build_sensor_context,
+)
+from dagster._core.storage.dagster_run import DagsterRun
+from dagster._utils.schedules import cron_string_iterator
+
+from integrations_pipeline.orchestration.schedules import cron_of
+from integrations_pipeline.orchestration.sensors import full_due, key_time
+from integrations_pipeline.spec.forms import Every, parse_every
+from integrations_pipeline.spec.loading import load_connection
+from integrations_pipeline.store.reports import StreamClock
+from integrations_pipeline_tests.orchestration.conftest import House
+
+NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("every", ["7m", "90m", "90s", "7h", "2d"])
+def test_what_divides_neither_an_hour_nor_a_day_is_no_cron(every: str) -> None:
+    assert cron_of(parse_every(every), "crm") is None
+
+
+def test_a_cron_is_taken_as_it_stands() -> None:
+    assert cron_of(parse_every("30 16 * * 1-5 Europe/Berlin"), "crm") == "30 16 * * 1-5"
+
+
+def test_a_duration_runs_that_often() -> None:
+    for minutes in (1, 2, 15, 30, 60, 120, 480, 1440):
+        cron = cron_of(Every(interval=timedelta(minutes=minutes)), "crm")
+        assert cron is not None
+        times = cron_string_iterator(NOW.timestamp(), cron, "UTC")
+        first, second, third = next(times), next(times), next(times)
+        assert third - second == second - first == timedelta(minutes=minutes), cron
+
+
+def test_connections_of_one_rhythm_are_spread() -> None:
+    crons = {cron_of(Every(interval=timedelta(hours=1)), f"c{number}") for number in range(50)}
+    assert len(crons) > 20
+
+
+def tick(house: House, name: str) -> list[RunRequest | SkipReason]:
+    """What a sensor answers now."""
+    definitions = house.definitions()
+    repository = definitions.get_repository_def()
+    with build_sensor_context(
+        instance=house.instance, resources=dict(definitions.resources or {}), repository_def=repository
+    ) as context:
+        data = repository.get_sensor_def(name).evaluate_tick(context)
+    return [*data.run_requests, *([SkipReason(data.skip_message)] if data.skip_message else [])]
+
+
+def asked(requests: Sequence[Any]) -> set[str]:
+    """The assets that were asked for."""
+    return {key.to_user_string() for one in requests for key in getattr(one, "asset_selection", None) or []}
+
+
+def test_a_connection_that_never_ran_is_synced_at_once(crm: House) -> None:
+    found = tick(crm, "poll_due")
+    assert asked(found) == {"crm/contacts", "crm/deals", "canonical/customer"}
+    crm.run()
+    assert asked(tick(crm, "poll_due")) == set()
+
+
+def test_an_interval_that_cron_cannot_say_is_polled(crm: House) -> None:
+    crm.run()
+    crm.ask("UPDATE integrations.run_log SET started_at = now() - interval '8 minutes' RETURNING 1")
+    assert asked(tick(crm, "poll_due")) == {"crm/deals"}
+
+
+def test_a_connection_with_a_run_under_way_is_left_alone(crm: House) -> None:
+    crm.instance.add_run(
+        DagsterRun(job_name="sync", tags={"integrations/connection": "crm"}, status=DagsterRunStatus.STARTED)
+    )
+    (skipped,) = tick(crm, "poll_due")
+    assert isinstance(skipped, SkipReason)
+    assert poll(crm) == (set(), "a sync of crm is still under way")
+
+
+def poll(house: House) -> tuple[set[str], str | None]:
+    """What the schedule asks for, or why it doesn't."""
+    definitions = house.definitions()
+    schedule = definitions.get_repository_def().get_schedule_def("poll_crm")
+    with build_schedule_context(instance=house.instance, resources=dict(definitions.resources or {})) as context:
+        data = schedule.evaluate_tick(context)
+    return asked(data.run_requests or []), data.skip_message
+
+
+def test_a_schedule_asks_for_the_streams_of_its_rhythm_and_what_they_feed(crm: House) -> None:
+    assert poll(crm) == ({"crm/contacts", "canonical/customer"}, None)
+
+
+def test_a_schedule_leaves_out_what_is_deferred_or_stopped(crm: House) -> None:
+    crm.run("crm/contacts")
+    crm.ask("UPDATE integrations.stream_state SET resume_at = now() + interval '1 hour' RETURNING 1")
+    assert poll(crm)[0] == set()
+    crm.ask("UPDATE integrations.stream_state SET resume_at = NULL, active = false RETURNING 1")
+    assert poll(crm)[0] == set()
+
+
+def test_a_deferred_stream_is_resumed_at_its_time(crm: House) -> None:
+    port = crm.running[0].port
+    crm.running[0].stop()
+    crm.run("crm/contacts")
+    assert asked(tick(crm, "resume_deferred")) == set()
+    crm.ask("UPDATE integrations.stream_state SET resume_at = now() - interval '1 second' RETURNING 1")
+    (request,) = tick(crm, "resume_deferred")
+    assert asked([request]) == {"crm/contacts", "canonical/customer"}
+    crm.simulations.clear()
+    crm.running.clear()
+    text = (crm.home.connections / "crm.yaml").read_text().replace(f"http://127.0.0.1:{port}/crm/v3", "URL")
+    crm.add(text, port=port)
+    assert crm.run("crm/contacts").success
+    assert asked(tick(crm, "resume_deferred")) == set()
+
+
+def test_a_stopped_connection_is_not_asked_for(crm: House) -> None:
+    crm.run()
+    crm.ask("UPDATE integrations.run_log SET started_at = now() - interval '8 minutes' RETURNING 1")
+    crm.ask("UPDATE integrations.stream_state SET active = false RETURNING 1")
+    assert asked(tick(crm, "poll_due")) == set()
+
+
+def test_a_full_refresh_is_due_in_off_peak_hours_only(crm: House) -> None:
+    connection = load_connection("crm", crm.home)
+    clock = StreamClock("crm", "contacts", True, None, NOW - timedelta(days=8), NOW)
+    noon, night = NOW, NOW.replace(hour=22)
+    assert full_due(connection, clock, noon) is None
+    assert full_due(connection, clock, night) == NOW - timedelta(days=1)
+    fresh = StreamClock("crm", "contacts", True, None, NOW, NOW)
+    assert full_due(connection, fresh, night) is None
+
+
+def test_the_same_due_time_has_one_key_for_a_while() -> None:
+    at = NOW - timedelta(hours=1)
+    assert key_time(at, NOW) == key_time(at, NOW + timedelta(minutes=9))
+    assert key_time(at, NOW) != key_time(at, NOW + timedelta(minutes=11))
