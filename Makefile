@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help install test test-long check format bench lock clean
+.PHONY: help install up test test-long check format bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ $(READY): requirements.lock
 	$(PIP) install --require-hashes -r requirements.lock
 	$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
+
+up: $(READY) ## database, simulated demo, Dagster's UI and daemon on 127.0.0.1; Ctrl-C stops them
+	@$(BIN)/integrations up $(UP)
 
 test: $(READY) ## all tests but the long ones (minutes)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long"

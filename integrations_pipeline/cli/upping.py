@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -15,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from urllib.error import URLError
 
 from integrations_pipeline.cli import output
 from integrations_pipeline.cli.children import Child, stop_all
@@ -28,8 +28,6 @@ from integrations_pipeline.spec.simulated import PORT, VARIABLE, imitated, is_si
 from integrations_pipeline.store.server import EmbeddedServer
 from integrations_pipeline.store.store import URL_VARIABLE, open_store
 
-UI_PORT = 3000
-READY_SECONDS = 120.0
 LOOK_SECONDS = 0.5
 DATABASE_SECONDS = 2.0
 """How often the database is looked for; a killed one is back within about this and its recovery."""
@@ -169,7 +167,6 @@ def stay(home: Home, children: list[Child], port: int, began: float) -> None:
     """Starts the children and watches over them and the database; ends by Stopped only."""
     for child in children:
         child.start()
-    address = f"http://127.0.0.1:{port}"
     say(f"Dagster is starting; its logs are in {home.state / 'dagster'}")
     told = False
     looked_at = 0.0
@@ -180,18 +177,27 @@ def stay(home: Home, children: list[Child], port: int, began: float) -> None:
         for child in children:
             if news := child.see():
                 say(news)
-        if not told and answers(address):
+        if not told and is_ready(port):
             told = True
-            say(f"UI: {address} (ready after {time.monotonic() - began:.0f} s; Ctrl-C stops everything)")
+            seconds = time.monotonic() - began
+            say(f"UI: http://127.0.0.1:{port} (ready after {seconds:.0f} s; Ctrl-C stops everything)")
         time.sleep(LOOK_SECONDS)
 
 
-def answers(address: str) -> bool:
-    """Whether the UI is there."""
+LOADED = "{workspaceOrError{... on Workspace{locationEntries{locationOrLoadError{__typename}}}}}"
+
+
+def is_ready(port: int) -> bool:
+    """Whether the UI answers and has the definitions."""
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{port}/graphql",
+        data=json.dumps({"query": LOADED}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
     try:
-        with urllib.request.urlopen(f"{address}/server_info", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (URLError, OSError):
+        with urllib.request.urlopen(asked, timeout=5) as answer:
+            return b'"RepositoryLocation"' in answer.read()
+    except OSError:
         return False
 
 
