@@ -265,7 +265,7 @@ class Simulation:
         if self.is_a_page(view, cursor, since):
             since = None
         if cursor.read is not None:
-            return {} if since in (None, "") else {"after_rank": self.read_cursor(as_text(since))}
+            return {} if since in (None, "") else {"after_rank": self.read_cursor(as_text(since), dataset)}
         form = stamps.form_in_requests(cursor, dataset.plan.form)
         found: dict[str, Any] = {}
         try:
@@ -312,10 +312,10 @@ class Simulation:
         if cursor is not None and cursor.read is not None and (page.is_last or cursor.keep == "first"):
             page.marks.append((cursor.read, f"sync_{self.generation:x}_{page.snapshot:x}"))
 
-    def read_cursor(self, text: str) -> int:
-        """The rank an opaque cursor of ours stands for. Raises CursorExpired."""
+    def read_cursor(self, text: str, dataset: Dataset) -> int:
+        """The rank an opaque cursor stands for. Raises CursorExpired, also for one from before a restart's reset."""
         found = SYNC_TOKEN.fullmatch(text)
-        if found is None or int(found[1], 16) != self.generation:
+        if found is None or int(found[1], 16) != self.generation or int(found[2], 16) >= dataset.next_rank:
             raise CursorExpired(f"the cursor {text!r} is unknown or too old")
         return int(found[2], 16)
 

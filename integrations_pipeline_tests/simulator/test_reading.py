@@ -156,8 +156,14 @@ def test_an_opaque_cursor_gives_what_changed_since_the_list_began(served: Serve)
     while "nextPageToken" in listed[-1]:
         listed.append(source.get("/events", params={"pageToken": listed[-1]["nextPageToken"]}).json())
     assert gone not in {item["id"] for page in listed for item in page["items"]}
+    later = listed[-1]["nextSyncToken"]
+    assert source.get("/events", params={"syncToken": later}).json()["items"] == []
+    source.simulation.reset()
+    assert source.get("/events", params={"syncToken": later}).status_code == 410
+    first = source.get("/events", params={"maxResults": 500}).json()["nextSyncToken"]
+    assert source.get("/events", params={"syncToken": first}).status_code == 200
     assert source.control("expire", json={}).status_code == 200
-    assert source.get("/events", params={"syncToken": listed[-1]["nextSyncToken"]}).status_code == 410
+    assert source.get("/events", params={"syncToken": first}).status_code == 410
 
 
 FLAGGED = """
