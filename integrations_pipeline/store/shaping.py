@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -34,8 +34,7 @@ from integrations_pipeline.store.state import StateChange, write_state
 from integrations_pipeline.store.tables import canonical_table, raw_table
 
 
-@dataclass(frozen=True, slots=True)
-class RawRow:
+class RawRow(NamedTuple):
     """A raw row with its link. ``base`` is None where there is no link or its record was deleted: all is new then."""
 
     external_id: str
@@ -49,8 +48,7 @@ class RawRow:
     stamp: str
 
 
-@dataclass(frozen=True, slots=True)
-class ShapedRow:
+class ShapedRow(NamedTuple):
     """A mapped record. ``values`` are typed for the kind's columns, ``base`` is their JSON form as last agreed;
     ``changed`` names the fields that differ from it; ``references`` names, per field, the record it points to."""
 

@@ -1,7 +1,7 @@
 """Child streams: one list per parent record, each with a state of its own, in one round over the parents.
 
-The round's mark lies in the stream's own state: ``{"mode", "after", "mark", "began"}`` while under way (``after`` is
-the last parent read to its end), ``{"mark"}`` when done, from where `parents: changed` looks for changed ones.
+The round's mark lies in the stream's own state: ``{"mode", "after", "mark", "began", "asked"}`` while under way
+(``after`` is the last parent read to its end), ``{"mark"}`` when done, from where `parents: changed` looks for changed ones.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from integrations_pipeline.spec.errors import IntegrationError, NotFound
 from integrations_pipeline.spec.watermarks import watermark_to_json
 from integrations_pipeline.store.parents import Parent, high_mark, parents
 from integrations_pipeline.store.state import StateChange, StreamState
-from integrations_pipeline.sync.listing import Listing, final_watermark, plan
-from integrations_pipeline.sync.lists import check_pages, note_page, sendable
+from integrations_pipeline.sync.listing import asked_of, final_watermark, plan
+from integrations_pipeline.sync.lists import read_windows, submit_states
 from integrations_pipeline.sync.pull import Pull
 
 
@@ -24,8 +24,9 @@ def pull_children(pull: Pull, *, full: bool) -> None:
     state = pull.lease.state()
     round_ = plan_round(pull, state, full=full)
     if round_["mode"] == "full":
-        pull.begin_refresh(state.refresh_id if (state.round or {}).get("mode") else None)
+        pull.begin_refresh(state.refresh_id if round_ is state.round else None)
     pull.lease.start_run(round_["mode"], pull.started_at)
+    pull.gathered.states.append(StateChange(round=round_, refresh_id=pull.refresh_id))
     for parent in parents_of(pull, round_):
         if pull.stream.parent:
             read_inside(pull, parent)
@@ -34,16 +35,17 @@ def pull_children(pull: Pull, *, full: bool) -> None:
         round_ = {**round_, "after": parent.external_id}
         pull.gathered.states.append(StateChange(round=round_, refresh_id=pull.refresh_id))
         if pull.due:
-            submit_last_round(pull)
-    submit_last_round(pull)
+            submit_states(pull)
+    submit_states(pull)
     pull.end_refresh(StateChange(round={"mark": round_["began"]}))
 
 
 def plan_round(pull: Pull, state: StreamState, *, full: bool) -> dict[str, Any]:
-    """A round under way goes on; a new one is full where it must be: the first, and each one without a cursor
-    that reads all parents."""
+    """A round under way goes on, unless the lists were edited; a new one is full where it must be: the first, and each
+    one without a cursor that reads all parents."""
     saved = state.round or {}
-    if saved.get("mode") and (saved["mode"] == "full" or not full):
+    asked = asked_of(pull.connection, pull.stream)
+    if saved.get("asked") == asked and (saved["mode"] == "full" or not full):
         return saved
     whole = full or "mark" not in saved
     if not whole and pull.stream.cursor is None and pull.stream.parents == "all" and not pull.stream.parent:
@@ -51,7 +53,7 @@ def plan_round(pull: Pull, state: StreamState, *, full: bool) -> dict[str, Any]:
     skips = not whole and (pull.stream.parents == "changed" or pull.stream.parent is not None)
     began = high_mark(pull.lease)
     mode = "full" if whole else "incremental"
-    return {"mode": mode, "after": "", "mark": saved.get("mark") if skips else None, "began": began}
+    return {"mode": mode, "after": "", "mark": saved.get("mark") if skips else None, "began": began, "asked": asked}
 
 
 def parents_of(pull: Pull, round_: dict[str, Any]) -> Iterator[Parent]:
@@ -66,14 +68,6 @@ def parents_of(pull: Pull, round_: dict[str, Any]) -> Iterator[Parent]:
     return (parent for batch in batches for parent in batch)
 
 
-def submit_last_round(pull: Pull) -> None:
-    """Commits what was gathered; of the rounds noted meanwhile only the last one counts."""
-    states = {state.parent_key: state for state in pull.gathered.states}
-    pull.gathered.states = list(states.values())
-    if pull.gathered.states:
-        pull.submit()
-
-
 def read_inside(pull: Pull, parent: Parent) -> None:
     """Rows that lie in the parent's record and are replaced with them; a deleted parent holds none."""
     rows = [] if parent.deleted else extract(pull.stream.rows, parent.payload, parent=parent.payload)
@@ -84,35 +78,14 @@ def read_inside(pull: Pull, parent: Parent) -> None:
 def read_below(pull: Pull, parent: Parent, *, full: bool) -> None:
     """The list of one parent, from its own bookmark. A parent the source no longer knows has no list."""
     state = StreamState(parent_key=parent.external_id, bookmark=parent.bookmark, watermark=parent.watermark)
-    listing = plan(pull.stream, state, full=full, now=pull.clock.now())
-    if listing.done:
-        return
+    asked = asked_of(pull.connection, pull.stream, pull.refresh_id)
+    listing = plan(pull.stream, state, full=full, now=pull.clock.now(), asked=asked)
     try:
-        read_parent_pages(pull, parent, listing)
+        read_windows(pull, listing, below=parent)
     except NotFound:
         pull.pages = []
     except IntegrationError:
-        pull.pages = []  # this parent is read again; those before it are kept
-        submit_last_round(pull)
+        submit_states(pull)  # the parents before this one
         raise
     watermark = watermark_to_json(final_watermark(pull.stream, listing))
     pull.gathered.states.append(StateChange(parent.external_id, bookmark=None, watermark=watermark))
-
-
-def read_parent_pages(pull: Pull, parent: Parent, listing: Listing) -> None:
-    pages = pull.client.pages(
-        pull.stream_name,
-        full=listing.mode == "full",
-        position=listing.position,
-        since=sendable(pull.stream, listing.since),
-        parent=parent.payload,
-    )
-    for page in pages:
-        note_page(pull.stream, listing, page)
-        pull.take(page)
-        if page.next is not None and pull.due:
-            check_pages(pull, listing, parent.external_id)
-            listing.position = page.next
-            pull.gathered.states.append(StateChange(parent.external_id, bookmark=listing.as_bookmark()))
-            submit_last_round(pull)
-    check_pages(pull, listing, parent.external_id)

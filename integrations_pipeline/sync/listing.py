@@ -10,9 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from hashlib import blake2b
 from typing import Any, Literal
 
+from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.streams import LOOKBACK_DEFAULT, LOOKBACK_DEFAULT_DATES, Stream
+from integrations_pipeline.spec.values import version_text
 from integrations_pipeline.spec.watermarks import watermark_from_json, watermark_to_json
 from integrations_pipeline.store.state import StreamState
 
@@ -21,7 +24,8 @@ Mode = Literal["incremental", "full"]
 
 @dataclass
 class Listing:
-    """A list under way. ``since`` and ``high`` are typed watermarks, ``started_at`` the source's time of page one."""
+    """A list under way. ``since``, ``high`` (the highest met in it) and ``floor`` (the stream's before it) are typed
+    watermarks, ``started_at`` is the source's time of page one, ``asked`` tells which list ``position`` belongs to."""
 
     mode: Mode
     since: Any = None
@@ -30,6 +34,9 @@ class Listing:
     high: Any = None
     window_end: Any = None
     done: bool = False
+    asked: str = ""
+    floor: Any = None
+    resumed: bool = False
 
     def as_bookmark(self) -> dict[str, Any]:
         return {
@@ -40,6 +47,7 @@ class Listing:
             "high": watermark_to_json(self.high),
             "window_end": watermark_to_json(self.window_end),
             "done": self.done,
+            "asked": self.asked,
         }
 
     @classmethod
@@ -53,26 +61,55 @@ class Listing:
             high=watermark_from_json(saved["high"]),
             window_end=watermark_from_json(saved["window_end"]),
             done=saved["done"],
+            asked=saved["asked"],
+            resumed=True,
         )
 
     def saw(self, watermark: Any) -> None:
         """Remembers the highest cursor value met in this list."""
-        if watermark is not None and (self.high is None or watermark > self.high):
-            self.high = watermark
+        self.high = highest(self.high, watermark)
 
 
-def plan(stream: Stream, state: StreamState, *, full: bool, now: datetime) -> Listing:
-    """What to read next: a list under way goes on, unless a full refresh is wanted and it isn't one."""
-    if state.bookmark is not None:
+def highest(one: Any, other: Any) -> Any:
+    """The higher watermark. A source that writes some as days and some as times is compared as versions are."""
+    if one is None or other is None:
+        return other if one is None else one
+    if isinstance(one, datetime) == isinstance(other, datetime) and isinstance(one, str) == isinstance(other, str):
+        try:
+            return max(one, other)
+        except TypeError:
+            pass  # days and numbers
+    return max(one, other, key=version_text)
+
+
+def asked_of(connection: Connection, stream: Stream, refresh: object = None) -> str:
+    """A digest of all that decides which list is read. After an edit, or in another full refresh that must see every
+    key itself, a position in the former list leads nowhere."""
+    api = connection.api
+    snapshots = stream.deletes is not None and stream.deletes.snapshot is not None
+    parts = (
+        (api.url, api.query, api.pagination),
+        (stream.request, stream.query, stream.body, stream.graphql, stream.parent, stream.full),
+        (stream.records, stream.record, stream.pagination, stream.primary_key, stream.cursor),
+        (snapshots, str(refresh)),
+    )
+    return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+
+def plan(stream: Stream, state: StreamState, *, full: bool, now: datetime, asked: str) -> Listing:
+    """What to read next: a list under way goes on, unless a full refresh is wanted and it isn't one, or the list that
+    is asked for has been edited since."""
+    watermark = watermark_from_json(state.watermark)
+    if state.bookmark is not None and state.bookmark.get("asked") == asked:
         under_way = Listing.from_bookmark(state.bookmark)
         if under_way.mode == "full" or not full:
+            under_way.floor = watermark if under_way.mode == "incremental" else None
             return under_way
-    watermark = watermark_from_json(state.watermark)
     if full or needs_full(stream, state, watermark, now):
         begin = start_of(stream)
-        return Listing("full", since=begin, window_end=window_end(stream, begin))
+        return Listing("full", since=begin, window_end=window_end(stream, begin), asked=asked)
     since = looked_back(stream, watermark)
-    return Listing("incremental", since=since, high=watermark, window_end=window_end(stream, since))
+    return Listing("incremental", since=since, floor=watermark, window_end=window_end(stream, since), asked=asked)
 
 
 def start_of(stream: Stream) -> Any:
@@ -129,15 +166,19 @@ def final_watermark(stream: Stream, listing: Listing) -> Any:
     """The watermark once a list has ended.
 
     A row changed while the list was read may lie below what later pages showed, so the watermark never passes the
-    source's time of the first page, except in a list sorted ascending, where a changed row moves to the end.
+    source's time of the first page, except in a list sorted ascending, where a changed row moves to the end. Nor does
+    it age while nothing changes until the source, which forgets (`retention`), would refuse it.
     """
     cursor = stream.cursor
     if cursor is None:
         return None
     if cursor.read is not None:
-        return listing.high
+        return listing.floor if listing.high is None else listing.high
     started = listing.started_at
-    high = listing.high
+    high = highest(listing.high, listing.floor)
+    if cursor.retention is not None and started is not None and isinstance(high, date):
+        known = started - cursor.retention / 2
+        high = highest(high, known if isinstance(high, datetime) else known.astimezone(UTC).date())
     if high is None:
         return started_as_watermark(stream, started)
     if started is None or (cursor.order == "asc" and listing.mode == "incremental"):

@@ -1,4 +1,4 @@
-"""Reading a top-level list, or one window of it after the other, to its proven end."""
+"""Reading a list, top-level or below a parent record, or one window of it after the other, to its proven end."""
 
 from __future__ import annotations
 
@@ -10,8 +10,18 @@ from integrations_pipeline.client.cursor import format_cursor
 from integrations_pipeline.spec.errors import ContractError, CursorExpired, IntegrationError
 from integrations_pipeline.spec.streams import Stream
 from integrations_pipeline.spec.watermarks import watermark_to_json
+from integrations_pipeline.store.parents import Parent
 from integrations_pipeline.store.state import StateChange
-from integrations_pipeline.sync.listing import Listing, final_watermark, next_window, plan, window_end
+from integrations_pipeline.sync.listing import (
+    Listing,
+    asked_of,
+    final_watermark,
+    highest,
+    next_window,
+    plan,
+    start_of,
+    window_end,
+)
 from integrations_pipeline.sync.pull import Pull
 from integrations_pipeline.sync.reading import Reading
 
@@ -19,20 +29,22 @@ from integrations_pipeline.sync.reading import Reading
 def pull_list(pull: Pull, *, full: bool) -> None:
     """Reads the list from its bookmark to its end; then tombstones and watermark. What was committed stays."""
     state = pull.lease.state()
-    listing = plan(pull.stream, state, full=full, now=pull.clock.now())
+    asked = asked_of(pull.connection, pull.stream)
+    listing = plan(pull.stream, state, full=full, now=pull.clock.now(), asked=asked)
     if listing.mode == "full":
-        pull.begin_refresh(state.refresh_id if state.bookmark else None)
+        pull.begin_refresh(state.refresh_id if listing.resumed else None)
     pull.lease.start_run(listing.mode, pull.started_at)
-    if not listing.done:
-        fresh = state.bookmark is None and listing.mode == "incremental"
-        read_windows(pull, listing, state.probe if fresh else None)
+    fresh = not listing.resumed and listing.mode == "incremental"
+    read_windows(pull, listing, state.probe if fresh else None)
     pull.end_refresh(StateChange(bookmark=None, watermark=watermark_to_json(final_watermark(pull.stream, listing))))
 
 
-def read_windows(pull: Pull, listing: Listing, probe: dict[str, Any] | None) -> None:
+def read_windows(
+    pull: Pull, listing: Listing, probe: dict[str, Any] | None = None, below: Parent | None = None
+) -> None:
     """Reads one list; or one per window of the cursor's `step` up to the present, or of the source's `max_records`."""
     while not listing.done:
-        read_list(pull, listing, probe)
+        read_list(pull, listing, probe, below)
         probe = None
 
 
@@ -54,24 +66,34 @@ def move_on(pull: Pull, listing: Listing, last: Page) -> None:
         listing.since, listing.window_end = begin, window_end(pull.stream, begin)
 
 
-def read_list(pull: Pull, listing: Listing, probe: dict[str, Any] | None) -> None:
-    """Reads one list to its end and commits its pages; an expired bookmark starts it again, once."""
-    try:
-        read_pages(pull, listing, probe)
-    except CursorExpired:
-        pull.committer.settle()
-        pull.drop()
-        if listing.position is None and listing.mode == "full":
-            raise
-        if listing.position is None:  # the watermark itself is too old: everything is read again
-            listing.mode, listing.since, listing.high = "full", None, None
-            pull.begin_refresh(None)
-            pull.lease.start_run("full", pull.started_at)
-        listing.position = None
-        read_pages(pull, listing, None)
+def read_list(pull: Pull, listing: Listing, probe: dict[str, Any] | None, below: Parent | None) -> None:
+    """Reads one list to its end and commits its pages. An expired bookmark starts it again, and an expired watermark
+    reads everything; each once."""
+    started_again = False
+    while True:
+        try:
+            return read_pages(pull, listing, probe, below)
+        except CursorExpired:
+            pull.pages, probe = [], None
+            if listing.position is None and listing.mode == "incremental":
+                read_all(pull, listing, below)
+            elif listing.position is not None and not started_again:
+                started_again, listing.position = True, None
+            else:
+                raise
 
 
-def read_pages(pull: Pull, listing: Listing, probe: dict[str, Any] | None) -> None:
+def read_all(pull: Pull, listing: Listing, below: Parent | None) -> None:
+    """The watermark itself is too old: from now on this is a full refresh, of one parent's list where it is below."""
+    begin = start_of(pull.stream)
+    listing.mode, listing.since, listing.window_end = "full", begin, window_end(pull.stream, begin)
+    listing.high = listing.floor = None
+    if below is None:
+        pull.begin_refresh(None)
+        pull.lease.start_run("full", pull.started_at)
+
+
+def read_pages(pull: Pull, listing: Listing, probe: dict[str, Any] | None, below: Parent | None) -> None:
     from_start = listing.position is None
     pages = pull.client.pages(
         pull.stream_name,
@@ -79,6 +101,7 @@ def read_pages(pull: Pull, listing: Listing, probe: dict[str, Any] | None) -> No
         position=listing.position,
         since=sendable(pull.stream, listing.since),
         until=sendable(pull.stream, listing.window_end),
+        parent=below.payload if below else None,
         probe=probe_for(probe, listing),
     )
     last: Page | None = None
@@ -94,13 +117,13 @@ def read_pages(pull: Pull, listing: Listing, probe: dict[str, Any] | None) -> No
                     return
                 pull.take(page)
                 if page.next is not None and pull.due:
-                    commit_on_the_way(pull, listing, page)
+                    commit_on_the_way(pull, listing, page, below)
     except IntegrationError:
         if pull.pages and last is not None and last.next is not None:
-            commit_on_the_way(pull, listing, last)  # what was read before the source failed is kept
+            commit_on_the_way(pull, listing, last, below)  # what was read before the source failed is kept
         raise
     if last is not None:
-        commit_end(pull, listing, last, alone=from_start and number == 1)
+        commit_end(pull, listing, last, below, alone=from_start and number == 1)
 
 
 def sendable(stream: Stream, watermark: Any) -> Any:
@@ -125,31 +148,51 @@ def note_page(stream: Stream, listing: Listing, page: Page) -> None:
         listing.high = page.cursor_value
 
 
-def check_pages(pull: Pull, listing: Listing, parent_key: str | None = None) -> None:
+def check_pages(pull: Pull, listing: Listing, below: Parent | None) -> None:
     """The waiting pages through the boundary, their highest cursor value noted (opaque marks come from the page)."""
-    high = pull.check(parent_key)
+    high = pull.check(below.external_id if below else None)
     if pull.stream.cursor and pull.stream.cursor.read is None:
         listing.saw(high)
 
 
-def commit_on_the_way(pull: Pull, listing: Listing, page: Page) -> None:
+def commit_on_the_way(pull: Pull, listing: Listing, page: Page, below: Parent | None) -> None:
     """A chunk in the middle of a list: the bookmark is the page after it."""
-    check_pages(pull, listing)
+    check_pages(pull, listing, below)
     listing.position = page.next
+    if below is not None:
+        commit_below(pull, listing, below)
+        return
     change = StateChange(bookmark=listing.as_bookmark(), refresh_id=pull.refresh_id)
     cursor = pull.stream.cursor
     if cursor and cursor.order == "asc" and listing.mode == "incremental" and listing.high is not None:
-        change = replace(change, watermark=watermark_to_json(listing.high))
+        change = replace(change, watermark=watermark_to_json(highest(listing.high, listing.floor)))
     pull.submit(change)
 
 
-def commit_end(pull: Pull, listing: Listing, last: Page, *, alone: bool) -> None:
+def commit_end(pull: Pull, listing: Listing, last: Page, below: Parent | None, *, alone: bool) -> None:
     """The last chunk of a list. It is done unless the run goes on with another window; then that one is bookmarked.
 
     A validator is kept only of a list of one page: a later page may change while the first one stays as it is.
+    Short lists below many parents are committed together.
     """
-    check_pages(pull, listing)
+    check_pages(pull, listing, below)
     validator = last.validator if alone and not last.window_full else None
     probe = {"since": watermark_to_json(listing.since), "validator": validator} if validator else None
     move_on(pull, listing, last)
-    pull.submit(StateChange(bookmark=listing.as_bookmark(), refresh_id=pull.refresh_id, probe=probe))
+    if below is None:
+        pull.submit(StateChange(bookmark=listing.as_bookmark(), refresh_id=pull.refresh_id, probe=probe))
+    elif pull.due:
+        commit_below(pull, listing, below)
+
+
+def commit_below(pull: Pull, listing: Listing, below: Parent) -> None:
+    """What was gathered of this parent and those before it, with the place in its list."""
+    pull.gathered.states.append(StateChange(below.external_id, bookmark=listing.as_bookmark()))
+    submit_states(pull)
+
+
+def submit_states(pull: Pull) -> None:
+    """Commits what was gathered; of several states of one parent, and of the round, only the last counts."""
+    pull.gathered.states = list({state.parent_key: state for state in pull.gathered.states}.values())
+    if pull.gathered.states:
+        pull.submit()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from threading import Thread
@@ -19,32 +17,9 @@ from integrations_pipeline.spec.streams import Stream
 from integrations_pipeline.store.landing import Chunk, Counters
 from integrations_pipeline.store.lease import Lease
 from integrations_pipeline.store.state import StateChange
+from integrations_pipeline.sync.committing import Committer
 from integrations_pipeline.sync.progress import Progress
 from integrations_pipeline.sync.result import StreamResult
-
-
-class Committer:
-    """Commits chunks one after the other in a thread of its own, so that the next chunk is read meanwhile.
-
-    At most one commit is under way; ``settle`` waits for it and raises what it raised.
-    """
-
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
-        self._pending: Future[Counters] | None = None
-        self.counters = Counters()
-
-    def submit(self, commit: Callable[[], Counters]) -> None:
-        self.settle()
-        self._pending = self._thread.submit(commit)
-
-    def settle(self) -> None:
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            self.counters = self.counters + pending.result()
-
-    def close(self) -> None:
-        self._thread.shutdown(wait=True)
 
 
 @dataclass
@@ -94,7 +69,7 @@ class Pull:
         self.desc = cursor is not None and cursor.order == "desc"
         self.boundary = Boundary(self.connection.name, self.stream_name, self.stream, desc=self.desc)
         Thread(target=self.boundary.warm, name="warm", daemon=True).start()
-        self.committer = Committer()
+        self.committer = Committer(Counters())
         self.gathered = Gathered()
         self.pages: list[Page] = []
         self.opened_at = self.clock.monotonic_seconds()

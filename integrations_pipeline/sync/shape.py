@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
-from integrations_pipeline.mapping import Mapping
+from integrations_pipeline.mapping import Mapped, Mapping
 from integrations_pipeline.spec.connection import Kind
 from integrations_pipeline.spec.decoding import encode_ascii
 from integrations_pipeline.spec.limits import CHUNK_RECORDS
@@ -24,6 +25,7 @@ from integrations_pipeline.store.shaping import (
     shape_done,
     shape_until,
 )
+from integrations_pipeline.sync.committing import Committer
 
 
 def shape(lease: Lease, stream: Stream, kind: Kind) -> ShapeCounters:
@@ -35,32 +37,67 @@ def shape(lease: Lease, stream: Stream, kind: Kind) -> ShapeCounters:
     state = lease.state()
     until = shape_until(lease)
     since = state.shaped_below if state.mapping_hash == mapping.digest else None
-    counters = ShapeCounters()
-    for rows in changed_rows(lease, since=since, below=until, limit=CHUNK_RECORDS):
-        counters = counters + shape_chunk(lease, chunk_of(rows, stream, kind, mapping))
-    for rows in pending_rows(lease, limit=CHUNK_RECORDS):
-        counters = counters + shape_chunk(lease, chunk_of(rows, stream, kind, mapping))
+    committer = Committer(ShapeCounters())
+    try:
+        for batches in (
+            changed_rows(lease, since=since, below=until, limit=CHUNK_RECORDS),
+            pending_rows(lease, limit=CHUNK_RECORDS),
+        ):
+            shape_batches(lease, batches, Shaper(stream, kind, mapping), committer)
+    finally:
+        committer.close()
     shape_done(lease, below=until, mapping_hash=mapping.digest)
-    return counters
+    return committer.counters
 
 
-def chunk_of(rows: list[RawRow], stream: Stream, kind: Kind, mapping: Mapping) -> ShapeChunk:
-    """Maps the rows and sorts them by what is to be done with each."""
-    chunk = ShapeChunk(kind=kind, fields=mapping.fields, match=stream.map.match if stream.map else [])
-    for row in rows:
-        if row.deleted:
-            chunk.deletes.append(row.external_id)
-            continue
-        mapped = mapping.apply(row.payload or {})
-        if mapped.problems:
-            chunk.rejected.append((row.external_id, encode_ascii(row.payload), row.hash, mapped.problems))
-            continue
-        base = {name: json_form(value) for name, value in mapped.values.items()}
-        base.update(mapped.references)
-        changed = tuple(name for name in mapping.fields if row.base is None or differs(row, base, name))
-        references = {name: (mapping.references[name], key) for name, key in mapped.references.items()}
-        chunk.upserts.append(ShapedRow(row.external_id, mapped.values, base, changed, references, row.version))
-    return chunk
+def shape_batches(
+    lease: Lease, batches: Iterator[list[RawRow]], shaper: Shaper, committer: Committer[ShapeCounters]
+) -> None:
+    """Maps one batch while the one before it is committed; both use the lease's session, so reading comes between."""
+    rows = next(batches, None)
+    while rows:
+        chunk = shaper.chunk(rows)
+        committer.settle()
+        rows = next(batches, None)
+        committer.submit(partial(shape_chunk, lease, chunk))
+    committer.settle()
+
+
+class Shaper:
+    """Turns raw rows into a chunk: maps each and says what is to be done with it."""
+
+    def __init__(self, stream: Stream, kind: Kind, mapping: Mapping):
+        self.kind, self.mapping = kind, mapping
+        self.match = stream.map.match if stream.map else []
+        types = {name: kind.fields[name].type for name in mapping.fields}
+        self.forms = [(name, FORMS[types[name]]) for name in mapping.fields if types[name] in FORMS]
+
+    def chunk(self, rows: list[RawRow]) -> ShapeChunk:
+        chunk = ShapeChunk(kind=self.kind, fields=self.mapping.fields, match=self.match)
+        for row in rows:
+            if row.deleted:
+                chunk.deletes.append(row.external_id)
+                continue
+            mapped = self.mapping.apply(row.payload or {})
+            if mapped.problems:
+                chunk.rejected.append((row.external_id, encode_ascii(row.payload), row.hash, mapped.problems))
+            else:
+                chunk.upserts.append(self.shaped(row, mapped))
+        return chunk
+
+    def shaped(self, row: RawRow, mapped: Mapped) -> ShapedRow:
+        base = dict(mapped.values)
+        for name, form in self.forms:
+            if base[name] is not None:
+                base[name] = form(base[name])
+        references = {}
+        if mapped.references:
+            base.update(mapped.references)
+            references = {name: (self.mapping.references[name], key) for name, key in mapped.references.items()}
+        changed = self.mapping.fields
+        if row.base is not None:
+            changed = tuple(name for name in changed if differs(row, base, name))
+        return ShapedRow(row.external_id, mapped.values, base, changed, references, row.version)
 
 
 def differs(row: RawRow, base: dict[str, Any], name: str) -> bool:
@@ -71,10 +108,10 @@ def differs(row: RawRow, base: dict[str, Any], name: str) -> bool:
     return known is differs or known != base.get(name)
 
 
-def json_form(value: Any) -> Any:
-    """A typed value as it is kept in a link's base: equal values have one form."""
-    if isinstance(value, Decimal):
-        return format(value.normalize(), "f") if value else "0"
-    if isinstance(value, datetime | date):
-        return version_text(value)
-    return value
+def decimal_form(value: Decimal) -> str:
+    """Equal amounts have one form, whatever zeros they came with."""
+    return format(value.normalize(), "f") if value else "0"
+
+
+FORMS: dict[str, Callable[[Any], Any]] = {"decimal": decimal_form, "timestamp": version_text, "date": version_text}
+"""By type, how a value is kept in a link's base where it isn't JSON already: equal values have one form."""
