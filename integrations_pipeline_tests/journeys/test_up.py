@@ -1,0 +1,220 @@
+"""`integrations up` as a person meets it: everything starts, syncs, survives kills, and stops without a trace."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_SECONDS = 120.0
+
+LAUNCH = """mutation($p: ExecutionParams!) {launchPipelineExecution(executionParams: $p) {
+  __typename ... on LaunchRunSuccess {run {runId}}}}"""
+RUNS = "{runsOrError {... on Runs {results {runId status jobName rootRunId tags {key value}}}}}"
+ASSETS = """{assetNodes {assetKey {path} assetMaterializations(limit: 1) {runId}
+  assetChecksOrError {... on AssetChecks {checks {name executionForLatestMaterialization {status}}}}}}"""
+RELOAD = """mutation {reloadRepositoryLocation(repositoryLocationName: "integrations") {__typename}}"""
+EVENTS = (
+    """query($id: ID!) {logsForRun(runId: $id) {... on EventConnection {events {... on MessageEvent {message}}}}}"""
+)
+
+
+def until(true: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
+    """What the call says once it is true."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if found := true():
+                return found
+        except OSError:
+            pass
+        time.sleep(0.3)
+    raise AssertionError(f"not within {seconds} s: {true()}")
+
+
+class Up:
+    """A running `integrations up` on a home of its own."""
+
+    def __init__(self, root: Path, records: int = 100):
+        self.root, self.log = root, root / "up.log"
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.records = records
+        self.start()
+
+    def start(self) -> None:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("INTEGRATIONS_", "DAGSTER_"))}
+        code = "from integrations_pipeline.cli import main; main()"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", code, "up", "--port", str(self.port), "--records", str(self.records)],
+                env={**environment, "INTEGRATIONS_HOME": str(self.root)}, stdout=log, stderr=log, cwd=ROOT,
+            )  # fmt: skip
+        until(lambda: "UI: http://" in self.said() or self.process.poll() is not None)
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/graphql", body, {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)["data"]
+
+    def runs(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.ask(RUNS)["runsOrError"]["results"]
+        return found
+
+    def status(self, run: str) -> str | None:
+        return next((one["status"] for one in self.runs() if one["runId"] == run), None)
+
+    def materialized(self) -> set[str]:
+        nodes = self.ask(ASSETS)["assetNodes"]
+        return {"/".join(node["assetKey"]["path"]) for node in nodes if node["assetMaterializations"]}
+
+    def launch(self, *keys: str, job: str = "sync", tags: dict[str, str] | None = None) -> str:
+        selector = {
+            "repositoryName": "__repository__",
+            "repositoryLocationName": "integrations",
+            "jobName": job,
+            "assetSelection": [{"path": key.split("/")} for key in keys],
+        }
+        given = [{"key": key, "value": value} for key, value in (tags or {}).items()]
+        params = {"selector": selector, "runConfigData": {}, "executionMetadata": {"tags": given}}
+        run: str = self.ask(LAUNCH, p=params)["launchPipelineExecution"]["run"]["runId"]
+        return run
+
+    def process_of(self, run: str) -> int:
+        """The pid that the run's own events name, once it works."""
+
+        def found() -> str | None:
+            events = self.ask(EVENTS, id=run)["logsForRun"]["events"]
+            text = "\n".join(event.get("message") or "" for event in events)
+            return text if "reading" in text else None
+
+        named = re.search(r"Started process for run \(pid: (\d+)\)", until(found))
+        assert named is not None
+        return int(named[1])
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(60)
+
+    def left(self) -> list[str]:
+        """Processes that belong to this home."""
+        mark = f"INTEGRATIONS_HOME={self.root}\0".encode()
+        found = [command_of(process) for process in Path("/proc").glob("[0-9]*")]
+        return [command for environment, command in found if mark in environment]
+
+
+def command_of(process: Path) -> tuple[bytes, str]:
+    """Environment and command line of a process."""
+    try:
+        return (process / "environ").read_bytes(), (process / "cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return b"", ""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The checkout's demo connections in a home of their own."""
+    for part in ("connections", "models"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    tmp_path.chmod(0o755)
+    for parent in list(tmp_path.parents)[:2]:
+        parent.chmod(0o755)  # as root the database runs as another account
+    return tmp_path
+
+
+@pytest.fixture
+def up(root: Path) -> Iterator[Up]:
+    found = Up(root)
+    yield found
+    found.stop()
+
+
+def test_up_shows_the_demo_runs_what_it_is_told_and_leaves_nothing(up: Up) -> None:
+    demo = {"demo_rates/rates", "demo_rates/currencies", "canonical/exchange_rate", "demo_shop/products"}
+    until(lambda: demo <= up.materialized())
+    run = up.launch("demo_rates/rates", "canonical/exchange_rate")
+    until(lambda: up.status(run) == "SUCCESS")
+    file = up.root / "connections" / "demo_rates.yaml"
+    (up.root / "connections" / "second.yaml").write_text(file.read_text().replace("demo_rates", "second"))
+    up.ask(RELOAD)
+    until(lambda: "second" in {n["assetKey"]["path"][0] for n in up.ask(ASSETS)["assetNodes"]})
+    began = time.monotonic()
+    up.stop()
+    assert up.process.returncode == 0 and time.monotonic() - began < 40
+    assert up.left() == []
+    assert not (up.root / ".integrations" / "postgres" / "data" / "postmaster.pid").exists()
+
+
+@pytest.mark.long
+def test_a_killed_run_is_tried_again_and_a_killed_database_comes_back(up: Up) -> None:
+    until(lambda: "demo_rates/rates" in up.materialized())
+    run = up.launch("demo_rates/rates", job="full_refresh", tags={"integrations/now": "true"})
+    os.kill(up.process_of(run), signal.SIGKILL)
+    until(lambda: any(one["rootRunId"] == run and one["status"] == "SUCCESS" for one in up.runs()))
+    until(lambda: "demo_calendar/events" in up.materialized())
+
+    pid = int((up.root / ".integrations" / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: "it was gone, and is back" in up.said())
+    before = {one["runId"] for one in until(up.runs)}
+    (up.root / "connections" / "third.yaml").write_text(
+        (up.root / "connections" / "demo_rates.yaml").read_text().replace("demo_rates", "third")
+    )
+    until(lambda: up.ask(RELOAD))
+    until(lambda: {one["runId"] for one in up.runs()} - before)  # the sensor asks for its first sync, without a hand
+
+
+@pytest.mark.long
+def test_up_goes_on_after_each_of_its_processes_was_killed(up: Up) -> None:
+    until(lambda: "demo_rates/rates" in up.materialized())
+    for name in ("webserver", "daemon", "code"):
+        os.kill(int((up.root / ".integrations" / "dagster" / f"{name}.lock").read_text()), signal.SIGKILL)
+        until(lambda name=name: f"{name} ended" in up.said())
+    time.sleep(5)
+    run = until(lambda: up.launch("demo_rates/rates"))
+    until(lambda: up.status(run) == "SUCCESS")
+
+
+@pytest.mark.long
+def test_what_a_killed_up_left_is_ended_by_the_next(up: Up) -> None:
+    until(lambda: "demo_rates/rates" in up.materialized())
+    up.process.kill()
+    up.process.wait()
+    left = up.left()
+    assert left
+    up.start()
+    run = until(lambda: up.launch("demo_rates/rates"))
+    until(lambda: up.status(run) == "SUCCESS")
+    up.stop()
+    assert up.left() == []
+
+
+def test_one_up_per_home(root: Path) -> None:
+    (root / ".integrations").mkdir()
+    with (root / ".integrations" / "up.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        second = Up(root)
+    assert second.process.wait(30) == 2
+    assert "runs already" in second.said()
