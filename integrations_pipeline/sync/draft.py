@@ -6,7 +6,7 @@ Every guess is one small function over the decoded answer; nothing here asks the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -24,15 +24,11 @@ CHANGED_NAMES = re.compile(r"(updated|modified|changed|last_?modified|last_?upda
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 ISO_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d")
 ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
-NEXT_TOKENS = (
-    "paging.next.after", "next_cursor", "nextCursor", "next_page_token", "nextPageToken", "meta.next_cursor",
-    "pagination.next_cursor", "response_metadata.next_cursor", "cursor.next", "next_token", "continuation",
-)  # fmt: skip
-NEXT_LINKS = ("next", "links.next", "_links.next.href", "paging.next.link", "@odata.nextLink", "pagination.next_url")
-TOKEN_PARAMETERS = {
-    "paging.next.after": "after", "nextPageToken": "pageToken", "next_page_token": "page_token",
-    "next_token": "next_token", "continuation": "continuation",
-}  # fmt: skip
+NEXT_TOKEN = re.compile(
+    r"(next_?(page_?)?(token|cursor|id)?|(end_?)?cursor|after|continuation|bookmark|page_?token)", re.I
+)
+TOKEN_PARAMETERS = {"nextPageToken": "pageToken", "next_page_token": "page_token", "next_cursor": "cursor",
+                    "nextCursor": "cursor", "endCursor": "after", "end_cursor": "after", "next": "cursor"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -162,7 +158,7 @@ def is_date(value: Any) -> bool:
         return False
 
 
-GUESSES = (
+GUESSES: tuple[tuple[str, Callable[[Any], bool]], ...] = (
     ("boolean", lambda v: isinstance(v, bool)),
     ("integer", lambda v: isinstance(v, int) and not isinstance(v, bool)),
     ("decimal", lambda v: isinstance(v, int | float | Decimal) and not isinstance(v, bool)),
@@ -176,11 +172,14 @@ def draft_map(fields: dict[str, dict[str, Any]], kind: Kind, remarks: list[str])
     """For each canonical field the source's field of the same or a close name; the rest is named in a remark."""
     by_name = {plain(name.rsplit(".", 1)[-1]): name for name in reversed(fields)}
     found: dict[str, Any] = {}
-    for name in kind.fields:
+    for name, field_ in kind.fields.items():
+        if field_.values:  # theirs are called otherwise, as a rule: a person says which is which
+            remarks.append(f"map.fields.{name} takes only {', '.join(map(str, field_.values))}: add it with `values`")
+            continue
         close = get_close_matches(plain(name), by_name, 1, cutoff=0.8)
         if close:
             found[name] = by_name[close[0]]
-    missing = [name for name in kind.fields if name not in found]
+    missing = [name for name, one in kind.fields.items() if name not in found and not one.values]
     if missing:
         remarks.append(f"nothing in the sample looks like {', '.join(missing)} of {kind.kind}")
     return found or {next(iter(kind.fields)): next(iter(fields), ".")}
@@ -197,21 +196,37 @@ def find_pagination(sample: Sample, key: Any) -> dict[str, Any]:
         return {"type": "link_header"}
     if "next-page" in headers:
         return {"type": "link_header", "read": "header Next-Page"}
-    for path in NEXT_LINKS:
-        value = at(sample.body, path)
+    for path, value in around(sample.body):
+        name = path[-1] if path[-1] not in ("href", "url", "link") else path[-2] if len(path) > 1 else ""
+        if value in ("", None) or isinstance(value, bool | list) or not NEXT_TOKEN.fullmatch(plain_key(name)):
+            continue
+        read = list(path) if any("." in part for part in path) else ".".join(path)
         if isinstance(value, str) and value.startswith(("http", "/")):
-            return {"type": "link_body", "read": path if "." not in path or "@" not in path else [path]}
-    for path in NEXT_TOKENS:
-        if isinstance(at(sample.body, path), str | int):
-            return {"type": "cursor", "read": path, "send": TOKEN_PARAMETERS.get(path, "cursor")}
+            return {"type": "link_body", "read": read}
+        return {"type": "cursor", "read": read, "send": TOKEN_PARAMETERS.get(path[-1], path[-1])}
     if isinstance(at(sample.body, "has_more"), bool):
         return {"type": "keyset", "send": "starting_after", "more": "has_more"}
-    for path in ("total_pages", "meta.total_pages", "pages", "pagination.pages"):
-        if isinstance(at(sample.body, path), int):
-            return {"type": "page_number", "send": "page", "pages": path}
+    for name in ("total_pages", "meta.total_pages", "pages", "pagination.pages"):
+        if isinstance(at(sample.body, name), int):
+            return {"type": "page_number", "send": "page", "pages": name}
     return {"type": "single_page"}
 
 
+def plain_key(name: str) -> str:
+    """``@odata.nextLink`` as ``next``."""
+    return re.sub(r"(_?link|_?url|_?uri)$", "", name.rsplit(".", 1)[-1].lstrip("@_$"), flags=re.I)
+
+
+def around(body: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every value of the answer that lies outside its lists."""
+    if isinstance(body, dict):
+        for key, inner in body.items():
+            if isinstance(inner, dict) and len(path) < NESTED_DEPTH:
+                yield from around(inner, (*path, key))
+            else:
+                yield (*path, key), inner
+
+
 def at(body: Any, path: str) -> Any:
-    value = parse_path([path] if "@" in path else path).get(body)
+    value = parse_path(path).get(body)
     return None if value is MISSING else value
