@@ -1,5 +1,5 @@
 """The job `backfill`: a grid of streams and months. A partitioned job, not partitions on the assets: the UI would ask
-for one at each launch, and an old month would make a stale asset look fresh (docs/decisions/0007)."""
+for one at each launch, and an old month would make a stale asset look fresh (docs/decisions/0010)."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

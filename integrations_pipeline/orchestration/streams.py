@@ -119,7 +119,7 @@ def rejected(context: AssetExecutionContext, connection: Connection, name: str) 
 def defer(
     context: AssetExecutionContext, connection: Connection, name: str, result: StreamResult, numbers: dict[str, Any]
 ) -> None:
-    """Neither a success nor a failure (docs/decisions/0006): an observation says how far it came, and until when."""
+    """Neither a success nor a failure (docs/decisions/0009): an observation says how far it came, and until when."""
     assert result.error is not None
     until = iso(result.resume_at)
     context.log.warning(f"{name}: deferred until {until}: {result.error}")
