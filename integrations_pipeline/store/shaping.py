@@ -156,8 +156,15 @@ RETURNING c.id
 NOTE_DELETED = """
 INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason)
 SELECT %(run_id)s, %(connection)s, %(stream)s, key, 'canonical', 'deleted',
-       CASE WHEN id <> ALL(%(gone)s::uuid[]) THEN 'unlinked only: another record holds it' END
+       CASE WHEN id <> ALL(%(gone)s::uuid[]) THEN 'unlinked only: another record holds it' ELSE %(reason)s END
 FROM unnest(%(keys)s::text[], %(ids)s::uuid[]) AS u (key, id)
+"""
+
+# Links to a kind that the stream is no longer mapped to.
+LEAVE = """
+DELETE FROM integrations.link
+WHERE connection = %(connection)s AND stream = %(stream)s AND kind <> %(kind)s
+RETURNING kind, external_id, canonical_id, deleted_at IS NULL
 """
 
 # The stored form of rows that are put into quarantine.
@@ -210,6 +217,34 @@ def shape_done(held: Holder, *, below: str, mapping_hash: str) -> None:
     """All rows stamped below are shaped with this mapping."""
     change = StateChange(shaped_below=below, mapping_hash=mapping_hash)
     held.write(lambda session: write_state(session, held.connection, held.stream, change))
+
+
+def leave_other_kinds(held: Holder, kind: str) -> None:
+    """After an edit of `map.to`: links to the former kind end, and its rows that nobody else holds become deleted."""
+
+    def work(session: psycopg.Connection[Any]) -> None:
+        left = session.execute(LEAVE, {**held.names, "kind": kind}).fetchall()
+        for former in sorted({row[0] for row in left}):
+            session.execute(LOCK_KIND, (former,))
+            unlinked = [(key, canonical_id) for of, key, canonical_id, live in left if live and of == former]
+            if unlinked:
+                delete_unheld(held, session, former, unlinked, reason=f"now mapped to {kind}")
+
+    held.write(work)
+
+
+def delete_unheld(
+    held: Holder,
+    session: psycopg.Connection[Any],
+    kind: str,
+    unlinked: Sequence[tuple[str, UUID]],
+    reason: str | None = None,
+) -> None:
+    """Canonical rows of these (external id, canonical id) become deleted, unless another record holds them."""
+    keys, ids = map(list, zip(*unlinked, strict=True))
+    statement = sql.SQL(DELETE).format(canonical=canonical_table(kind))
+    gone = [row[0] for row in session.execute(statement, {"ids": ids})]
+    session.execute(NOTE_DELETED, {**held.names, "keys": keys, "ids": ids, "gone": gone, "reason": reason})
 
 
 @dataclass
@@ -328,10 +363,7 @@ class Shaping:
             return 0
         unlinked = self.session.execute(UNLINK, {**self.held.names, "keys": self.chunk.deletes}).fetchall()
         if unlinked:
-            keys, ids = map(list, zip(*unlinked, strict=True))
-            gone = self.session.execute(sql.SQL(DELETE).format(canonical=self.canonical), {"ids": ids}).fetchall()
-            values = {**self.held.names, "keys": keys, "ids": ids, "gone": [row[0] for row in gone]}
-            self.session.execute(NOTE_DELETED, values)
+            delete_unheld(self.held, self.session, self.chunk.kind.kind, unlinked)
         return len(unlinked)
 
 

@@ -96,10 +96,8 @@ class Backfill(StreamJob):
         step = window_end(pull.stream, begin)
         try:
             read_windows(pull, Listing("incremental", since=begin, window_end=min(step, end) if step else end), None)
-            pull.committer.settle()
         finally:
-            pull.committer.close()
-            self.result.counters = pull.committer.counters
+            pull.close()
 
 
 def typed(stream: Stream, moment: datetime) -> date | datetime:

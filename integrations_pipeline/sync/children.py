@@ -1,7 +1,8 @@
 """Child streams: one list per parent record, each with a state of its own, in one round over the parents.
 
 The round's mark lies in the stream's own state: ``{"mode", "after", "mark", "began", "asked"}`` while under way
-(``after`` is the last parent read to its end), ``{"mark"}`` when done, from where `parents: changed` looks for changed ones.
+(``after`` is the last parent read to its end), ``{"mark"}`` when done, from where `parents: changed` looks for changed
+ones.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def plan_round(pull: Pull, state: StreamState, *, full: bool) -> dict[str, Any]:
     asked = asked_of(pull.connection, pull.stream)
     if saved.get("asked") == asked and (saved["mode"] == "full" or not full):
         return saved
-    whole = full or "mark" not in saved
+    whole = full or "mark" not in saved or saved.get("mode") == "full"
     if not whole and pull.stream.cursor is None and pull.stream.parents == "all" and not pull.stream.parent:
         whole = True
     skips = not whole and (pull.stream.parents == "changed" or pull.stream.parent is not None)

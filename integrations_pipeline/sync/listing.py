@@ -74,12 +74,10 @@ def highest(one: Any, other: Any) -> Any:
     """The higher watermark. A source that writes some as days and some as times is compared as versions are."""
     if one is None or other is None:
         return other if one is None else one
-    if isinstance(one, datetime) == isinstance(other, datetime) and isinstance(one, str) == isinstance(other, str):
-        try:
-            return max(one, other)
-        except TypeError:
-            pass  # days and numbers
-    return max(one, other, key=version_text)
+    try:
+        return max(one, other)
+    except TypeError:
+        return max(one, other, key=version_text)
 
 
 def asked_of(connection: Connection, stream: Stream, refresh: object = None) -> str:

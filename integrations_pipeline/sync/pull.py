@@ -12,6 +12,7 @@ from integrations_pipeline.boundary import Boundary, Landing, Split
 from integrations_pipeline.client import Client, Page
 from integrations_pipeline.spec.clock import Clock
 from integrations_pipeline.spec.connection import Connection
+from integrations_pipeline.spec.errors import ContractError
 from integrations_pipeline.spec.limits import CHUNK_RECORDS, CHUNK_SECONDS, STOP_ABOVE_ROWS
 from integrations_pipeline.spec.streams import Stream
 from integrations_pipeline.store.landing import Chunk, Counters
@@ -150,6 +151,15 @@ class Pull:
         )
         self.committer.submit(lambda: self.lease.commit_chunk(chunk))
 
+    def close(self) -> None:
+        """Ends the commits and counts what they did. Raises what the last one raised: it weighs more than an error of
+        the source, met while it was under way."""
+        try:
+            self.committer.settle()
+        finally:
+            self.committer.close()
+            self.result.counters = self.committer.counters
+
     def spent(self) -> tuple[int, float]:
         """Requests and seconds waited since last asked; also counted in the result."""
         meter = self.client.meter
@@ -158,10 +168,6 @@ class Pull:
         self.result.requests += requests
         self.result.waited_seconds += waited
         return requests, waited
-
-    def drop(self) -> None:
-        """Forgets what was read and not submitted; it is read again from the bookmark."""
-        self.pages, self.gathered = [], Gathered()
 
     def begin_refresh(self, under_way: UUID | None) -> None:
         """Names the full refresh, or goes on with the one under way, where it will set tombstones."""
@@ -176,5 +182,9 @@ class Pull:
             self.lease.apply_state(change)
             return
         self.progress.phase(self.stream_name, "comparing with what is held")
-        gone = self.lease.complete_refresh(self.refresh_id, deletes.at_most, replace(change, refresh_id=None))
+        try:
+            gone = self.lease.complete_refresh(self.refresh_id, deletes.at_most, replace(change, refresh_id=None))
+        except ContractError:  # what was seen this time isn't believed: the next refresh looks again
+            self.lease.apply_state(StateChange(bookmark=None, refresh_id=None, round=None))
+            raise
         self.committer.counters = replace(self.committer.counters, tombstoned=gone)

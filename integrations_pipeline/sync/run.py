@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from integrations_pipeline.client import Client
 from integrations_pipeline.spec.clock import Clock, SystemClock
 from integrations_pipeline.spec.connection import Connection, Kind
-from integrations_pipeline.spec.errors import ConfigError, IntegrationError, LeaseHeld, OffPeak
+from integrations_pipeline.spec.errors import ConfigError, Failed, IntegrationError, LeaseHeld, OffPeak
 from integrations_pipeline.store.lease import Lease, take_lease
 from integrations_pipeline.store.store import Store
 from integrations_pipeline.sync.children import pull_children
@@ -101,19 +101,20 @@ class StreamJob:
         self.where = f"{connection.name}/{name}"
 
     def run(self, *, full: bool, now: bool) -> StreamResult:
-        """Never raises for what the source does; the result says it."""
+        """Raises nothing but what ends the process; the result says what went wrong."""
         began = self.clock.monotonic_seconds()
         try:
             if full and not now:
                 self.check_off_peak()
             with take_lease(self.store.connect, self.connection.name, self.name, self.run_id) as lease:
                 self.work(lease, full=full)
-        except IntegrationError as error:
+        except Exception as error:  # noqa: BLE001 - a defect of ours in one stream leaves the others alone
             self.end_with(error)
         self.result.duration_seconds = self.clock.monotonic_seconds() - began
         return self.result
 
-    def end_with(self, error: IntegrationError) -> None:
+    def end_with(self, caught: Exception) -> None:
+        error = caught if isinstance(caught, IntegrationError) else defect(caught)
         error.at(self.where)
         self.result.end_with(error)
         if self.result.status == "deferred" and self.result.resume_at is None:
@@ -142,10 +143,8 @@ class StreamJob:
         )
         try:
             self.pull(pull, full=full)
-        except IntegrationError as error:
+        except Exception as error:  # noqa: BLE001 - also then the run's end is logged
             self.end_with(error)
-        finally:
-            pull.committer.close()
         if not isinstance(self.result.error, LeaseHeld):
             self.shape(lease)
         lease.finish_run(
@@ -165,10 +164,8 @@ class StreamJob:
                 pull_children(pull, full=full)
             else:
                 pull_list(pull, full=full)
-            pull.committer.settle()
         finally:
-            pull.committer.close()
-            self.result.counters = pull.committer.counters
+            pull.close()
 
     def shape(self, lease: Lease) -> None:
         stream = self.connection.streams[self.name]
@@ -177,5 +174,16 @@ class StreamJob:
         self.progress.phase(self.name, "shaping")
         try:
             self.result.shaped = shape(lease, stream, self.kinds[stream.map.to])
-        except IntegrationError as error:
+        except Exception as error:  # noqa: BLE001 - also then the run's end is logged
             self.end_with(error)
+
+
+def defect(error: Exception) -> Failed:
+    """What no room foresaw, as an error that names it; `--debug` shows its cause."""
+    found = Failed(
+        f"unexpected {type(error).__name__}: {error}",
+        who="the makers of this program",
+        next="run it again with --debug and report what it prints",
+    )
+    found.__cause__ = error
+    return found

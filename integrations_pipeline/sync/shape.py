@@ -20,6 +20,7 @@ from integrations_pipeline.store.shaping import (
     ShapeCounters,
     ShapedRow,
     changed_rows,
+    leave_other_kinds,
     pending_rows,
     shape_chunk,
     shape_done,
@@ -37,6 +38,8 @@ def shape(lease: Lease, stream: Stream, kind: Kind) -> ShapeCounters:
     state = lease.state()
     until = shape_until(lease)
     since = state.shaped_below if state.mapping_hash == mapping.digest else None
+    if since is None:
+        leave_other_kinds(lease, kind.kind)
     committer = Committer(ShapeCounters())
     try:
         for batches in (
