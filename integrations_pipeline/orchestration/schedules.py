@@ -21,6 +21,7 @@ from integrations_pipeline.orchestration.describing import kind_key, stream_key
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.forms import Every
 from integrations_pipeline.store.reports import StreamClock, stream_clocks
+from integrations_pipeline.sync.asking import can_be_asked
 
 SYNC_JOB = "sync"
 CONNECTION_TAG = "integrations/connection"
@@ -35,11 +36,18 @@ HOUR, DAY = 60, 24 * 60
 
 
 def rhythms(connection: Connection) -> Mapping[Every, list[str]]:
-    """The streams by when they are polled: their own `every`, else the connection's."""
+    """The streams that are polled by runs, by when: at their own `every`, else the connection's."""
     found: dict[Every, list[str]] = {}
     for name, stream in connection.selected.items():
-        found.setdefault(stream.every or connection.every, []).append(name)
+        if not is_asked(connection, name):
+            found.setdefault(stream.every or connection.every, []).append(name)
     return found
+
+
+def is_asked(connection: Connection, name: str) -> bool:
+    """Whether the sensor `ask_sources` polls the stream: a 304 then costs no run. A cron is kept to the minute."""
+    stream = connection.streams[name]
+    return can_be_asked(stream) and (stream.every or connection.every).interval is not None
 
 
 def cron_of(every: Every, name: str) -> str | None:

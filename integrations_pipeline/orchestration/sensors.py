@@ -7,9 +7,11 @@ nothing is made again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 from dagster import (
     DefaultSensorStatus,
@@ -21,14 +23,22 @@ from dagster import (
 )
 
 from integrations_pipeline.orchestration.jobs import FULL_REFRESH_JOB
-from integrations_pipeline.orchestration.schedules import CONNECTION_TAG, SYNC_JOB, cron_of, request, unfinished
+from integrations_pipeline.orchestration.schedules import SYNC_JOB, cron_of, is_asked, request, unfinished
 from integrations_pipeline.spec.connection import Connection
+from integrations_pipeline.spec.errors import IntegrationError
+from integrations_pipeline.spec.forms import Every
 from integrations_pipeline.store.reports import StreamClock, stream_clocks
+from integrations_pipeline.sync.asking import anything_new
 
 AGAIN_AFTER = timedelta(minutes=10)
 """When a request that came to nothing is made again."""
 
+ASKING_SECONDS = 20.0
+"""A tick that asks sources ends by then; Dagster gives up on one after a minute."""
+
 Connections = Mapping[str, Connection]
+DueStreams = dict[str, dict[str, datetime]]
+"""Connection → stream → when it fell due."""
 Due = Callable[[Connection, StreamClock, datetime], datetime | None]
 """When the stream fell due; None while it isn't."""
 
@@ -46,11 +56,25 @@ class Watch:
 
 
 def poll_due(connection: Connection, clock: StreamClock, now: datetime) -> datetime | None:
-    """Never synced, or an interval that cron can't say is over. Who waits for a time of its own isn't polled."""
+    """Never synced, or an interval that cron can't say is over."""
     every = connection.streams[clock.stream].every or connection.every
     if clock.last_started is None:
         return now
-    if every.interval is None or cron_of(every, connection.name) is not None or clock.resume_at is not None:
+    if is_asked(connection, clock.stream) or cron_of(every, connection.name) is not None:
+        return None
+    return interval_over(every, clock, now)
+
+
+def ask_due(connection: Connection, clock: StreamClock, now: datetime) -> datetime | None:
+    """A stream whose source can say whether anything is new, at its interval."""
+    if not is_asked(connection, clock.stream):
+        return None
+    return interval_over(connection.streams[clock.stream].every or connection.every, clock, now)
+
+
+def interval_over(every: Every, clock: StreamClock, now: datetime) -> datetime | None:
+    """When the interval ended; None while it lasts, or while the stream waits for a time of its own."""
+    if every.interval is None or clock.last_started is None or clock.resume_at is not None:
         return None
     at = clock.last_started + every.interval
     return at if at <= now else None
@@ -84,11 +108,20 @@ WATCHES = (
         full_due,
     ),
 )
+ASKING = Watch(
+    "ask_sources",
+    SYNC_JOB,
+    30,
+    "the source has something new",
+    "Asks the sources that can say so whether anything is new (ETag, Last-Modified); a run is started only then.",
+    ask_due,
+)
 
 
 def sensors(connections: Connections) -> list[SensorDefinition]:
-    """Three for all connections together: a tick is one query."""
-    return [sensor_of(watch, connections) for watch in WATCHES]
+    """A few for all connections together: a tick is one query."""
+    asked = any(is_asked(c, name) for c in connections.values() for name in c.selected)
+    return [sensor_of(watch, connections) for watch in (*WATCHES, *((ASKING,) if asked else ()))]
 
 
 def sensor_of(watch: Watch, connections: Connections) -> SensorDefinition:
@@ -98,33 +131,59 @@ def sensor_of(watch: Watch, connections: Connections) -> SensorDefinition:
         minimum_interval_seconds=watch.seconds,
         default_status=DefaultSensorStatus.RUNNING,
         description=watch.description,
-        required_resource_keys={"store"},
+        required_resource_keys={"store", "client"},
     )
     def evaluate(context: SensorEvaluationContext) -> Iterator[RunRequest | SkipReason]:
-        with context.resources.store.store.borrow() as session:
-            clocks = stream_clocks(session, ((c.name, s) for c in connections.values() for s in c.selected))
-        found = list(requests(watch, connections, clocks, datetime.now(UTC)))
-        ready = [one for one in found if not context.instance.get_runs_count(unfinished(one.tags[CONNECTION_TAG]))]
-        yield from ready
-        if not ready:
-            yield SkipReason(f"{len(found)} connections have a run under way" if found else "nothing is due")
+        now = datetime.now(UTC)
+        found = due_streams(context, watch, connections, now)
+        idle = {name: due for name, due in found.items() if not context.instance.get_runs_count(unfinished(name))}
+        if watch is ASKING:
+            idle = with_news(context, connections, idle)
+        for name, due in idle.items():
+            yield request_of(watch, connections[name], due, now)
+        if not idle:
+            yield SkipReason("what is due has a run under way, or nothing new" if found else "nothing is due")
 
     return evaluate
 
 
-def requests(
-    watch: Watch, connections: Connections, clocks: Iterable[StreamClock], now: datetime
-) -> Iterator[RunRequest]:
-    """One request per connection, for all of its streams that are due, parents before their children."""
-    due: dict[str, dict[str, datetime]] = {}
+def due_streams(context: SensorEvaluationContext, watch: Watch, connections: Connections, now: datetime) -> DueStreams:
+    """What is due by our own tables."""
+    with context.resources.store.store.borrow() as session:
+        clocks = stream_clocks(session, ((c.name, s) for c in connections.values() for s in c.selected))
+    due: DueStreams = {}
     for clock in clocks:
         at = watch.due(connections[clock.connection], clock, now) if clock.active else None
         if at is not None:
             due.setdefault(clock.connection, {})[clock.stream] = at
+    return due
+
+
+def with_news(context: SensorEvaluationContext, connections: Connections, due: DueStreams) -> DueStreams:
+    """Without the streams whose source says that nothing is new. A tick asks for a while; the rest is for the next."""
+    until = time.monotonic() + ASKING_SECONDS
+    found: DueStreams = {}
     for name, streams in due.items():
-        ordered = [stream for stream in connections[name].selected if stream in streams]
-        key = f"{watch.name}/{name}/{'+'.join(ordered)}/{key_time(min(streams.values()), now)}"
-        yield request(connections[name], ordered, watch.reason, run_key=key, job_name=watch.job_name)
+        for stream, at in streams.items():
+            if time.monotonic() < until and has_news(context, connections[name], stream):
+                found.setdefault(name, {})[stream] = at
+    return found
+
+
+def has_news(context: SensorEvaluationContext, connection: Connection, stream: str) -> bool:
+    """Whether a run is needed; also where the source can't even be asked, so that the run tells why."""
+    try:
+        client = context.resources.client.of(connection)
+    except IntegrationError:
+        return True
+    return anything_new(connection, stream, client, context.resources.store.store, uuid4())
+
+
+def request_of(watch: Watch, connection: Connection, due: Mapping[str, datetime], now: datetime) -> RunRequest:
+    """One request for all streams of a connection that are due, parents before their children."""
+    ordered = [stream for stream in connection.selected if stream in due]
+    key = f"{watch.name}/{connection.name}/{'+'.join(ordered)}/{key_time(min(due.values()), now)}"
+    return request(connection, ordered, watch.reason, run_key=key, job_name=watch.job_name)
 
 
 def key_time(at: datetime, now: datetime) -> str:

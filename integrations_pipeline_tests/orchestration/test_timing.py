@@ -146,3 +146,38 @@ def test_the_same_due_time_has_one_key_for_a_while() -> None:
     at = NOW - timedelta(hours=1)
     assert key_time(at, NOW) == key_time(at, NOW + timedelta(minutes=9))
     assert key_time(at, NOW) != key_time(at, NOW + timedelta(minutes=11))
+
+
+ASKED = """
+connection: notes
+every: 15m
+api:
+  url: URL
+  retry: {attempts: 1}
+  pagination: {type: single_page}
+streams:
+  notes:
+    request: GET /notes
+    records: data
+    primary_key: id
+    cursor: {field: updated, send: since}
+    probe: etag
+    fields: {id: {type: string, required: true}, updated: {type: timestamp, required: true}}
+"""
+
+
+def test_a_source_that_can_say_so_is_asked_before_a_run_is_started(house: House) -> None:
+    source = house.add(ASKED)
+    assert house.definitions().get_repository_def().schedule_defs == []
+    assert house.run("notes/notes").success
+    assert house.run("notes/notes").success  # from the watermark on: this list has a validator
+    later = "UPDATE integrations.run_log SET started_at = started_at - interval '16 minutes' RETURNING 1"
+    house.ask(later)
+    assert asked(tick(house, "ask_sources")) == set()
+    latest = "SELECT status, fetched, requests FROM integrations.run_log ORDER BY started_at DESC LIMIT 1"
+    assert house.ask(latest) == [("succeeded", 0, 1)]
+    house.ask(later)
+    source.insert("notes", 1)
+    assert asked(tick(house, "ask_sources")) == {"notes/notes"}
+    house.running[0].stop()
+    assert asked(tick(house, "ask_sources")) == {"notes/notes"}
