@@ -50,9 +50,13 @@ def run_up(*, port: int, records: int) -> int:
             say(f"database: ready after {time.monotonic() - began:.1f} s")
             environment = {**os.environ, **stack.enter_context(simulator(home, records))}
             sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="integrations-up-")))
-            children = dagster_processes(home, folder, sockets, free_port(port), environment)
+            children = dagster_processes(home, folder, sockets, environment)
             stack.callback(stop_all, children)
-            stay(home, children, port_of(children), began)
+            for child in children:
+                child.end_leftovers()  # of an `up` that was killed: they hold its port
+            free = free_port(port)
+            next(child for child in children if child.name == "webserver").command += ["--port", str(free)]
+            stay(home, children, free, began)
         except Stopped:
             say("stopping: what was committed is kept, runs under way go on at the next start")
     return 0
@@ -134,9 +138,7 @@ def free_port(wanted: int) -> int:
     raise ConfigError("no port of 127.0.0.1 is free", who="whoever runs this machine", next="close some programs")
 
 
-def dagster_processes(
-    home: Home, folder: Path, sockets: Path, port: int, environment: Mapping[str, str]
-) -> list[Child]:
+def dagster_processes(home: Home, folder: Path, sockets: Path, environment: Mapping[str, str]) -> list[Child]:
     """The server of the definitions, the UI and the daemon. They share one instance, in the state folder."""
     shutil.copyfile(instance_file(home), folder / "dagster.yaml")
     workspace = folder / "workspace.yaml"
@@ -146,7 +148,7 @@ def dagster_processes(
     python = [sys.executable, "-m"]
     code = ["dagster", "code-server", "start", "--socket", str(place), "--module-name",
             "integrations_pipeline.definitions", "--location-name", "integrations"]  # fmt: skip
-    web = ["dagster_webserver", "--host", "127.0.0.1", "--port", str(port), "--workspace", str(workspace)]
+    web = ["dagster_webserver", "--host", "127.0.0.1", "--workspace", str(workspace)]
     daemon = ["dagster._daemon", "run", "--workspace", str(workspace)]
     commands = {"code": code, "webserver": web, "daemon": daemon}
     return [Child(name, [*python, *command], common, folder) for name, command in commands.items()]
@@ -156,11 +158,6 @@ def instance_file(home: Home) -> Path:
     """The home's own dagster.yaml, else the checkout's."""
     own = home.root / "dagster.yaml"
     return own if own.is_file() else checkout() / "dagster.yaml"
-
-
-def port_of(children: list[Child]) -> int:
-    web = next(child for child in children if child.name == "webserver")
-    return int(web.command[web.command.index("--port") + 1])
 
 
 def stay(home: Home, children: list[Child], port: int, began: float) -> None:
