@@ -50,7 +50,7 @@ class Bench:
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.database_url, autocommit=True) as session:
-            return session.execute(query).fetchall()  # type: ignore[arg-type]
+            return session.execute(query).fetchall()
 
     def live(self, stream: str = "things") -> set[str]:
         """The external ids of the raw records that aren't deleted."""

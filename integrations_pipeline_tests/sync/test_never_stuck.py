@@ -21,7 +21,7 @@ def of_shops(orders: Any, *shops: str) -> Any:
 
 
 def test_an_implausible_refresh_is_not_believed_the_next_time_either(bench: Bench) -> None:
-    snapshot = {"deletes": {"snapshot": "7d"}}
+    snapshot: dict[str, Any] = {"deletes": {"snapshot": "7d"}}
     assert bench.things(paged(made(100), 50), **snapshot).status == "succeeded"
     refused = bench.things(paged(made(10)), **snapshot)
     assert refused.error is not None and refused.error.error_class == "contract"
@@ -46,7 +46,7 @@ def test_what_was_under_way_when_the_source_failed_is_counted(bench: Bench, smal
 
 
 def test_an_expired_token_and_an_expired_watermark(bench: Bench, small_chunks: None) -> None:
-    cursor = {"cursor": {"field": "at", "send": "since"}}
+    cursor: dict[str, Any] = {"cursor": {"field": "at", "send": "since"}}
     rows = [{**row, "at": f"2024-01-01T00:00:{number:02}Z"} for number, row in enumerate(made(30))]
     bench.things(paged(rows), **cursor)
     bench.things(paged(rows, fails_at=15), **cursor)  # leaves a bookmark
@@ -135,7 +135,7 @@ def test_pages_of_another_round_are_no_proof_that_keys_are_gone(bench: Bench, sm
 
 
 def test_days_and_times_in_one_cursor_field(bench: Bench, small_chunks: None) -> None:
-    cursor = {"cursor": {"field": "at", "send": "since"}}
+    cursor: dict[str, Any] = {"cursor": {"field": "at", "send": "since"}}
     rows = [*made(10, at="2024-01-01T00:00:00Z"), *({**row, "at": "2024-01-02"} for row in made(20)[10:])]
     for _ in range(2):
         assert bench.things(paged(rows), **cursor).status == "succeeded"
@@ -159,7 +159,7 @@ def test_the_lookback_is_read_whole_through_the_sources_window(bench: Bench) -> 
 
 
 def test_a_quiet_source_is_not_read_whole_at_each_poll(bench: Bench) -> None:
-    cursor = {"cursor": {"field": "at", "send": "since", "retention": "30d"}}
+    cursor: dict[str, Any] = {"cursor": {"field": "at", "send": "since", "retention": "30d"}}
     for _ in range(3):
         assert bench.things(paged(made(30, at="2024-01-01T00:00:00Z")), **cursor).status == "succeeded"
     modes = [row[0] for row in bench.rows("SELECT mode FROM integrations.run_log ORDER BY started_at")]
