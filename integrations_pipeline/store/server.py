@@ -275,11 +275,21 @@ class EmbeddedServer:
             return binaries
         uid, gid = _unprivileged(self.place)
         if not _traversable(self.place if self.place.exists() else self.state, uid):
+            self._refuse_lost_data()
             self._remember(place=str(_private_place(self.state)))
         if not self.place.exists():
             self.place.mkdir(parents=True, mode=0o700)
             os.chown(self.place, uid, gid)
         return binaries if _runs(binaries, self._account()) else _copy_binaries(binaries, self.place, uid, gid)
+
+    def _refuse_lost_data(self) -> None:
+        """Data that can't be reached any more must not be taken for none: an empty database would take their place."""
+        if (self.data / "PG_VERSION").exists():
+            raise ConfigError(
+                f"the account that PostgreSQL runs as can't reach its data in {self.data} any more",
+                who="whoever runs this machine",
+                next="let others walk (chmod o+x) through each folder above it, as it was when the data were made",
+            )
 
     def _initialise(self, binaries: Path) -> None:
         """initdb into a folder beside, then a rename: a killed initdb is never taken for a database."""

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -134,14 +135,14 @@ def command_of(process: Path) -> tuple[bytes, str]:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """The checkout's demo connections in a home of their own."""
+def root() -> Iterator[Path]:
+    """The checkout's demo connections in a home of their own, which PostgreSQL's account may enter."""
+    folder = Path(tempfile.mkdtemp(prefix="integrations-up-test-"))
+    folder.chmod(0o755)
     for part in ("connections", "models"):
-        shutil.copytree(ROOT / part, tmp_path / part)
-    tmp_path.chmod(0o755)
-    for parent in list(tmp_path.parents)[:2]:
-        parent.chmod(0o755)  # as root the database runs as another account
-    return tmp_path
+        shutil.copytree(ROOT / part, folder / part)
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -270,6 +270,19 @@ def test_root_in_a_folder_that_only_root_can_enter(fresh: Path, monkeypatch: pyt
 
 
 @AS_ROOT
+@AS_ROOT
+def test_data_that_cannot_be_reached_any_more_are_not_taken_for_none(state: Path) -> None:
+    with psycopg.connect(embedded(state).acquire(), autocommit=True) as session:
+        session.execute("CREATE TABLE precious ()")
+    os.kill(postmaster(state), signal.SIGKILL)
+    state.parent.chmod(0o700)
+    with pytest.raises(ConfigError, match="can't reach its data"):
+        embedded(state).acquire()
+    state.parent.chmod(0o711)
+    with psycopg.connect(embedded(state).acquire()) as session:
+        session.execute("SELECT FROM precious")
+
+
 def test_an_ordinary_user_runs_it_itself(fresh: Path) -> None:
     fresh.mkdir(mode=0o700)
     uid, gid = module._unprivileged(fresh)
