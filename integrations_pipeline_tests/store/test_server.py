@@ -270,7 +270,6 @@ def test_root_in_a_folder_that_only_root_can_enter(fresh: Path, monkeypatch: pyt
 
 
 @AS_ROOT
-@AS_ROOT
 def test_data_that_cannot_be_reached_any_more_are_not_taken_for_none(state: Path) -> None:
     with psycopg.connect(embedded(state).acquire(), autocommit=True) as session:
         session.execute("CREATE TABLE precious ()")
@@ -283,6 +282,7 @@ def test_data_that_cannot_be_reached_any_more_are_not_taken_for_none(state: Path
         session.execute("SELECT FROM precious")
 
 
+@AS_ROOT
 def test_an_ordinary_user_runs_it_itself(fresh: Path) -> None:
     fresh.mkdir(mode=0o700)
     uid, gid = module._unprivileged(fresh)
