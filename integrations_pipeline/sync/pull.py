@@ -52,6 +52,24 @@ class Gathered:
 
 
 @dataclass
+class Ties:
+    """Of a list that comes newest first: the keys met at the lowest version so far. Of a later row with such a key and
+    the same version the earlier one is the newer, also where a chunk was committed between them."""
+
+    version: str = ""
+    keys: set[str] = field(default_factory=set)
+
+    def part(self, rows: list[Landing]) -> tuple[list[Landing], list[tuple[str, str]]]:
+        """The rows that stand, and (external id, version) of the others."""
+        older = {row.external_id for row in rows if row.version == self.version and row.external_id in self.keys}
+        if rows and (lowest := min(row.version for row in rows)) != self.version:
+            self.version, self.keys = lowest, set()
+        self.keys.update(row.external_id for row in rows if row.version == self.version)
+        standing = [row for row in rows if row.external_id not in older]
+        return standing, [(row.external_id, row.version) for row in rows if row.external_id in older]
+
+
+@dataclass
 class Pull:
     """One run of one stream: what it reads from, where it lands, and what it counted."""
 
@@ -72,6 +90,7 @@ class Pull:
         Thread(target=self.boundary.warm, name="warm", daemon=True).start()
         self.committer = Committer(Counters())
         self.gathered = Gathered()
+        self.ties = Ties()
         self.pages: list[Page] = []
         self.opened_at = self.clock.monotonic_seconds()
         self.refresh_id: UUID | None = None
@@ -119,8 +138,10 @@ class Pull:
         """Puts rows through the boundary and adds them to the chunk being gathered."""
         split = self.boundary.split(rows, read_at)
         gathered = self.gathered
-        for row in split.good:
+        good, older = self.ties.part(split.good) if self.desc else (split.good, [])
+        for row in good:
             gathered.add(row, parent_key)
+        gathered.superseded += older
         gathered.rejected += split.rejected
         gathered.skipped += split.skipped
         gathered.superseded += split.superseded

@@ -212,6 +212,13 @@ CASES: dict[str, list[tuple[str, str, str]]] = {
             "`start` was expected too",
         )
     ],
+    "step_through_no_time": [
+        (
+            SHOP + "    cursor: {field: n, send: from, start: 0, step: 7d}  #!\n    fields: {n: {type: integer}}\n",
+            "streams.orders.cursor.step",
+            "n is of type integer, not a time",
+        )
+    ],
     "opaque_with_values": [
         (
             SHOP + "    cursor: {read: next, send: token, format: unix}  #!\n",

@@ -166,6 +166,15 @@ def test_a_quiet_source_is_not_read_whole_at_each_poll(bench: Bench) -> None:
     assert modes == ["full", "incremental", "incremental"]
 
 
+def test_newest_first_the_earlier_of_equal_versions_stays_across_chunks(bench: Bench, small_chunks: None) -> None:
+    cursor: dict[str, Any] = {"cursor": {"field": "at", "send": "since", "order": "desc", "lookback": "10m"}}
+    rows = [{"id": "x", "is": "new"}, *made(6), {"id": "x", "is": "old"}]
+    for _ in range(3):
+        result = bench.things(paged([{**row, "at": "2024-01-01T00:00:00Z"} for row in rows], 4), **cursor)
+        assert (result.counters.updated, result.counters.superseded) == (0, 1)
+        assert bench.rows("SELECT payload ->> 'is' FROM raw.acme__things WHERE external_id = 'x'") == [("new",)]
+
+
 def test_a_defect_in_one_stream_leaves_the_others_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     judge = Landing.judge
 

@@ -69,6 +69,14 @@ def step_without_start(c: Checked) -> Told:
 
 
 @refusal
+def step_through_no_time(c: Checked) -> Told:
+    for path, stream, cursor in cursors(c):
+        declared = stream.fields.get(str(cursor.field)) if cursor.field else None
+        if cursor.step is not None and declared and declared.type not in ("timestamp", "date"):
+            yield (*path, "step"), f"no step was expected: {cursor.field} is of type {declared.type}, not a time"
+
+
+@refusal
 def opaque_with_values(c: Checked) -> Told:
     for path, _, cursor in cursors(c):
         if cursor.read is None:
