@@ -59,7 +59,7 @@ def sync(
     """Pull a connection's streams, check them, and shape them into the team's own model."""
     from integrations_pipeline.cli.syncing import run_sync
 
-    raise typer.Exit(run_sync(connection, streams or [], full=full, now=now, json=json))
+    raise typer.Exit(run_sync(connection, streams or [], full=full, now=now, json=json, debug=debug))
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from contextlib import nullcontext
 
 import typer
@@ -25,7 +26,7 @@ SHAPED_COUNTS = ("created", "updated", "unchanged", "deleted", "quarantined")
 RAW_COUNTS = ("created", "updated", "unchanged", "deleted", "skipped", "quarantined", "superseded", "tombstoned")
 
 
-def run_sync(name: str, streams: list[str], *, full: bool, now: bool, json: bool) -> int:
+def run_sync(name: str, streams: list[str], *, full: bool, now: bool, json: bool, debug: bool) -> int:
     priority = Priority.BACKFILL if full else Priority.POLL
     with opened(name, priority) as at:
         watched = nullcontext(Unwatched()) if json or not output.errors.is_terminal else output.TerminalProgress()
@@ -33,6 +34,9 @@ def run_sync(name: str, streams: list[str], *, full: bool, now: bool, json: bool
             result = sync(
                 at.connection, at.client, at.store, at.kinds, streams=streams, full=full, now=now, progress=progress
             )
+    if debug:
+        for error in (one.error for one in result.streams if one.error):
+            traceback.print_exception(error)
     if json:
         output.print_json(result.as_dict())
     else:

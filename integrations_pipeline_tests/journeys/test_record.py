@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from integrations_pipeline_tests.journeys.conftest import House
 
 CUSTOMER = """
@@ -122,3 +124,14 @@ def test_a_full_refresh_outside_off_peak_comes_back_then(house: House) -> None:
     assert house.sources["crm"].requests() == []
     house.sync("crm", "contacts", "--full", "--now")
     house.assert_whole("crm", "contacts")
+
+
+def test_a_trace_is_shown_on_demand_only_and_never_on_stdout(house: House) -> None:
+    built(house, 10)
+    house.environment["CRM_TOKEN"] = "a wrong one"
+    plain, debugged = (house.run("sync", "crm", "contacts", "--json", *more) for more in ((), ("--debug",)))
+    assert plain.returncode == debugged.returncode == 1
+    assert "Traceback" not in plain.stdout + plain.stderr
+    assert "CredentialsError" in debugged.stderr
+    for done in (plain, debugged):
+        assert json.loads(done.stdout)["streams"][0]["error"]["class"] == "credentials"
