@@ -68,12 +68,15 @@ def run_kind(
 def standing(
     context: AssetExecutionContext, kind: Kind, feeders: Sequence[MappedStream], shaped: ShapeCounters
 ) -> dict[str, Any]:
-    """Numbers to plot, and the columns' lineage, which the UI reads from the latest materialization."""
+    """Numbers to plot, and the columns' lineage, which the UI reads from the latest materialization.
+
+    ``shaped here`` are records that no stream's own run had shaped.
+    """
     with context.resources.store.store.borrow() as session:
         live, deleted = kind_held(session, kind.kind)
     return {
         "dagster/row_count": live,
         "deleted records": deleted,
-        **{f"left over: {name}": count for name, count in shaped.as_dict().items()},
+        "shaped here": sum(shaped.as_dict().values()) - shaped.unchanged,
         "dagster/column_lineage": lineage(feeders),
     }

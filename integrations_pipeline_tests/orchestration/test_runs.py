@@ -104,7 +104,7 @@ def test_an_edited_mapping_is_shaped_by_the_kinds_own_run(crm: House) -> None:
     text = (crm.home.connections / "crm.yaml").read_text()
     crm.write(text.replace("name: name}", "name: {from: name, apply: [upper]}}"))
     result = crm.run("canonical/customer")
-    assert numbers(result, "canonical/customer")["left over: updated"] > 0
+    assert numbers(result, "canonical/customer")["shaped here"] > 0
     assert crm.ask("SELECT count(*) FROM canonical.customer WHERE name <> upper(name)") == [(0,)]
     assert len(crm.simulations["crm"].requests()) == asked
 
