@@ -178,6 +178,7 @@ class Boundary:
             skipped=[(batch.ids[position], why) for position, why in batch.skipped.items()],
             superseded=kept.superseded,
             findings=list(batch.findings.values()),
+            positions=list(kept.good),
             watermark=watermark([value for value, external_id in keyed if external_id is not None], read_at),
         )
 

@@ -53,6 +53,8 @@ class Split:
     superseded: list[tuple[str, str]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     watermark: Any = None
+    positions: list[int] = field(default_factory=list)
+    """Of each good row, its place among the rows given."""
 
 
 def digest(payload: bytes) -> bytes:

@@ -12,6 +12,8 @@ from typing import Any
 
 from integrations_pipeline.client.records import extract
 from integrations_pipeline.spec.errors import IntegrationError, NotFound
+from integrations_pipeline.spec.paths import MISSING
+from integrations_pipeline.spec.streams import Stream
 from integrations_pipeline.spec.watermarks import watermark_to_json
 from integrations_pipeline.store.parents import Parent, high_mark, parents
 from integrations_pipeline.store.state import StateChange, StreamState
@@ -28,15 +30,8 @@ def pull_children(pull: Pull, *, full: bool) -> None:
         pull.begin_refresh(state.refresh_id if round_ is state.round else None)
     pull.lease.start_run(round_["mode"], pull.started_at)
     pull.gathered.states.append(StateChange(round=round_, refresh_id=pull.refresh_id))
-    for parent in parents_of(pull, round_):
-        if pull.stream.parent:
-            read_inside(pull, parent)
-        else:
-            read_below(pull, parent, full=round_["mode"] == "full")
-        round_ = {**round_, "after": parent.external_id}
-        pull.gathered.states.append(StateChange(round=round_, refresh_id=pull.refresh_id))
-        if pull.due:
-            submit_states(pull)
+    read = read_inside if pull.stream.parent else read_below
+    round_ = read(pull, round_)
     submit_states(pull)
     pull.end_refresh(StateChange(round={"mark": round_["began"]}))
 
@@ -57,26 +52,58 @@ def plan_round(pull: Pull, state: StreamState, *, full: bool) -> dict[str, Any]:
     return {"mode": mode, "after": "", "mark": saved.get("mark") if skips else None, "began": began, "asked": asked}
 
 
-def parents_of(pull: Pull, round_: dict[str, Any]) -> Iterator[Parent]:
-    """The parents still to be read, those of an embedded stream with the deleted ones: their rows go too."""
-    batches = parents(
+def parents_of(pull: Pull, round_: dict[str, Any]) -> Iterator[list[Parent]]:
+    """Batches of the parents still to be read; of an embedded stream the deleted ones too: their rows go with them."""
+    return parents(
         pull.lease,
         pull.stream.parent_stream or "",
         after=round_["after"],
         mark=round_["mark"],
         with_deleted=pull.stream.parent is not None,
     )
-    return (parent for batch in batches for parent in batch)
 
 
-def read_inside(pull: Pull, parent: Parent) -> None:
-    """Rows that lie in the parent's record and are replaced with them; a deleted parent holds none."""
-    rows = [] if parent.deleted else extract(pull.stream.rows, parent.payload, parent=parent.payload)
-    pull.check_rows(rows, pull.started_at, parent.external_id)
-    pull.gathered.replaced_parents.append(parent.external_id)
+def read_inside(pull: Pull, round_: dict[str, Any]) -> dict[str, Any]:
+    """Rows that lie in their parent's record and are replaced with it; a deleted parent holds none."""
+    for batch in parents_of(pull, round_):
+        rows: list[Any] = []
+        keys: list[str] = []
+        for parent in batch:
+            inside = inside_of(pull.stream, parent)
+            rows += inside
+            keys += [parent.external_id] * len(inside)
+        pull.check_inside(rows, keys, pull.started_at)
+        pull.gathered.replaced_parents += [parent.external_id for parent in batch]
+        round_ = done_until(pull, round_, batch[-1])
+    return round_
 
 
-def read_below(pull: Pull, parent: Parent, *, full: bool) -> None:
+def inside_of(stream: Stream, parent: Parent) -> list[Any]:
+    """The rows in a parent's record; none where it is deleted, or says null where they would be."""
+    if parent.deleted or stream.rows.path.get(parent.payload) in (None, MISSING):
+        return []
+    return extract(stream.rows, parent.payload, parent=parent.payload)
+
+
+def done_until(pull: Pull, round_: dict[str, Any], parent: Parent) -> dict[str, Any]:
+    """The round with its parents read up to this one; committed where enough has been gathered."""
+    round_ = {**round_, "after": parent.external_id}
+    pull.gathered.states.append(StateChange(round=round_, refresh_id=pull.refresh_id))
+    if pull.due:
+        submit_states(pull)
+    return round_
+
+
+def read_below(pull: Pull, round_: dict[str, Any]) -> dict[str, Any]:
+    """The lists of the parents, one after the other."""
+    for batch in parents_of(pull, round_):
+        for parent in batch:
+            read_list_of(pull, parent, full=round_["mode"] == "full")
+            round_ = done_until(pull, round_, parent)
+    return round_
+
+
+def read_list_of(pull: Pull, parent: Parent, *, full: bool) -> None:
     """The list of one parent, from its own bookmark. A parent the source no longer knows has no list."""
     state = StreamState(parent_key=parent.external_id, bookmark=parent.bookmark, watermark=parent.watermark)
     asked = asked_of(pull.connection, pull.stream, pull.refresh_id)

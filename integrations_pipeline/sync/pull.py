@@ -135,19 +135,30 @@ class Pull:
         return split.watermark
 
     def check_rows(self, rows: list[Any], read_at: datetime, parent_key: str | None = None) -> Split:
-        """Puts rows through the boundary and adds them to the chunk being gathered."""
+        """Puts rows of one list through the boundary and adds them to the chunk being gathered."""
         split = self.boundary.split(rows, read_at)
-        gathered = self.gathered
         good, older = self.ties.part(split.good) if self.desc else (split.good, [])
         for row in good:
-            gathered.add(row, parent_key)
-        gathered.superseded += older
+            self.gathered.add(row, parent_key)
+        self.gathered.superseded += older
+        self.account(split, len(rows), read_at)
+        return split
+
+    def check_inside(self, rows: list[Any], parent_keys: list[str], read_at: datetime) -> None:
+        """Puts rows that lay inside many parents' records through the boundary at once; each has its parent's key."""
+        split = self.boundary.split(rows, read_at)
+        for row, position in zip(split.good, split.positions, strict=True):
+            self.gathered.add(row, parent_keys[position])
+        self.account(split, len(rows), read_at)
+
+    def account(self, split: Split, count: int, read_at: datetime) -> None:
+        """What became of the rows that aren't good; all are counted."""
+        gathered = self.gathered
         gathered.rejected += split.rejected
         gathered.skipped += split.skipped
         gathered.superseded += split.superseded
-        gathered.records += len(rows)
+        gathered.records += count
         gathered.read_at = read_at
-        return split
 
     def submit(self, *states: StateChange) -> None:
         """Commits what was gathered, these states beside it, in the committer's thread."""

@@ -129,6 +129,14 @@ class StreamJob:
                 resume_at=hours.next_start(moment),
             )
 
+    def refresh_due(self, pull: Pull) -> bool:
+        """Whether `deletes.snapshot` asks for a full refresh by now, and the hour is right for one."""
+        deletes, hours, moment = pull.stream.deletes, self.connection.off_peak, self.clock.now()
+        if deletes is None or deletes.snapshot is None or (hours is not None and not hours.holds(moment)):
+            return False
+        last = pull.lease.state().last_full_refresh
+        return last is not None and last + deletes.snapshot <= moment
+
     def work(self, lease: Lease, *, full: bool) -> None:
         """Pull, then shape what landed: also after a pull that ended early, since each committed row is whole."""
         pull = Pull(
@@ -159,6 +167,7 @@ class StreamJob:
     def pull(self, pull: Pull, *, full: bool) -> None:
         """Reads the stream; whatever was committed before an error is counted."""
         self.progress.phase(self.name, "reading")
+        full = full or self.refresh_due(pull)
         try:
             if pull.stream.parent_stream:
                 pull_children(pull, full=full)
