@@ -98,12 +98,13 @@ CREATE TEMPORARY TABLE IF NOT EXISTS landing (
 COLUMNS = ("external_id", "payload", "hash", "version", "deleted", "parent_key")
 TYPES = ("text", "bytea", "bytea", "text", "bool", "text")
 
-# Judges each row against what is stored, writes those that change something, in the order of their keys (so that two
-# sessions can't deadlock), and the decisions. A row that only moves silently (a newer tombstone over a tombstone, the
-# same row below another parent) keeps its stamp. What an update changed is told key by key of the two payloads.
+# Judges each row against what is stored, writes those that change something, and the decisions. New rows go in the order
+# of their keys, for the index's sake, and without ON CONFLICT, which costs half as much again: under the lease nobody
+# else writes the stream's rows. A row that only moves silently (a newer tombstone over a tombstone, the same row below
+# another parent) keeps its stamp. What an update changed is told key by key of the two payloads.
 LAND = """
 WITH judged AS MATERIALIZED (
-    SELECT external_id, payload, hash, version, deleted, parent_key, was_deleted, moved, outcome,
+    SELECT external_id, payload, hash, version, deleted, parent_key, is_new, was_deleted, moved, outcome,
         CASE outcome WHEN 'updated' THEN (
             SELECT jsonb_object_agg(key, jsonb_build_array(old -> key, value))
             FROM (SELECT key, value FROM jsonb_each(payload)
@@ -112,7 +113,7 @@ WITH judged AS MATERIALIZED (
             WHERE value IS DISTINCT FROM old -> key)
         END AS changes
     FROM (
-        SELECT l.*, r.payload AS old, r.deleted_at IS NOT NULL AS was_deleted,
+        SELECT l.*, r.payload AS old, r.external_id IS NULL AS is_new, r.deleted_at IS NOT NULL AS was_deleted,
             r.external_id IS NOT NULL AND l.parent_key IS NOT NULL
                 AND l.parent_key IS DISTINCT FROM r.parent_key AS moved,
             CASE
@@ -128,22 +129,22 @@ WITH judged AS MATERIALIZED (
         FROM landing l LEFT JOIN {raw} r ON r.external_id = l.external_id
         OFFSET 0  -- judged once, not once per use
     ) AS compared
-), written AS (
-    INSERT INTO {raw} AS r (external_id, payload, hash, version, fetched_at, deleted_at, parent_key)
+), added AS (
+    INSERT INTO {raw} (external_id, payload, hash, version, fetched_at, deleted_at, parent_key)
     SELECT external_id, payload, hash, version, %(read_at)s,
            CASE WHEN deleted THEN %(read_at)s::timestamptz END, parent_key
-    FROM judged
-    WHERE outcome IN ('created', 'updated', 'deleted', 'still deleted')
-       OR (moved AND outcome IN ('unchanged', 'repeated'))
-    ORDER BY external_id
-    ON CONFLICT (external_id) DO UPDATE SET
-        payload = excluded.payload, hash = excluded.hash, version = greatest(r.version, excluded.version),
-        fetched_at = excluded.fetched_at, parent_key = coalesce(excluded.parent_key, r.parent_key),
-        deleted_at = CASE WHEN excluded.deleted_at IS NOT NULL THEN coalesce(r.deleted_at, excluded.deleted_at) END,
-        stamp = CASE WHEN (excluded.hash = r.hash OR excluded.deleted_at IS NOT NULL)
-                      AND (excluded.deleted_at IS NULL) = (r.deleted_at IS NULL)
+    FROM judged WHERE is_new ORDER BY external_id
+), changed AS (
+    UPDATE {raw} AS r SET
+        payload = j.payload, hash = j.hash, version = greatest(r.version, j.version), fetched_at = %(read_at)s,
+        parent_key = coalesce(j.parent_key, r.parent_key),
+        deleted_at = CASE WHEN j.deleted THEN coalesce(r.deleted_at, %(read_at)s) END,
+        stamp = CASE WHEN (j.hash = r.hash OR j.deleted) AND j.deleted = (r.deleted_at IS NOT NULL)
                      THEN r.stamp ELSE pg_current_xact_id() END
-    WHERE r.version <= excluded.version OR r.hash = excluded.hash
+    FROM judged j
+    WHERE r.external_id = j.external_id AND NOT j.is_new AND (r.version <= j.version OR r.hash = j.hash)
+      AND (j.outcome IN ('updated', 'deleted', 'still deleted')
+           OR (j.moved AND j.outcome IN ('unchanged', 'repeated')))
 ), decided AS (
     INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail)
     SELECT %(run_id)s, %(connection)s, %(stream)s, external_id, 'raw',

@@ -17,25 +17,27 @@ LEFT JOIN LATERAL (
 """
 
 # What becomes of each row, then canonical rows, links and decisions by it. Of several rows of the chunk that match the
-# same canonical row the first one gets it. `settled` is for the decisions only: the update itself keeps the columns it
+# same canonical row the `first` one gets it. `settled` is for the decisions only: the update itself keeps columns it
 # doesn't change as they are at that moment, whatever an edit under way has just made of them.
 SHAPE = """
 WITH looked AS MATERIALIZED (
-    SELECT s.*, l.canonical_id AS _linked, l.deleted_at IS NOT NULL AS _back,
+    SELECT s.*, l.ctid AS _link, l.canonical_id AS _linked, l.deleted_at IS NOT NULL AS _back,
            l.base IS NOT DISTINCT FROM s._base AND l.pending IS NOT DISTINCT FROM s._pending AS _same,
            {found} AS _found, {ids} AS _ids, {by} AS _by
     FROM shaped s
     LEFT JOIN LATERAL (
-        SELECT * FROM integrations.link l
+        SELECT ctid, * FROM integrations.link l
         WHERE l.connection = %(connection)s AND l.stream = %(stream)s AND l.external_id = s._key OFFSET 0
     ) AS l ON true
     {matches}
+), first AS (
+    SELECT min(_key) AS _key FROM looked WHERE _found = 1 AND _linked IS NULL GROUP BY _ids[1]
 ), judged AS MATERIALIZED (
     SELECT *, coalesce(_linked, CASE WHEN _outcome = 'matched' THEN _ids[1] END) AS _target FROM (
         SELECT *, CASE
             WHEN _linked IS NOT NULL THEN CASE WHEN _same AND NOT _back THEN 'unchanged' ELSE 'updated' END
             WHEN _found > 1 THEN 'ambiguous'
-            WHEN _found = 1 AND {first} THEN 'matched'
+            WHEN _found = 1 AND _key IN (SELECT _key FROM first) THEN 'matched'
             ELSE 'created' END AS _outcome
         FROM looked) AS decided
 ), settled AS MATERIALIZED (
@@ -52,12 +54,13 @@ WITH looked AS MATERIALIZED (
     WHERE c.id = j._target AND j._outcome IN ('updated', 'matched')
       AND (ROW({current}) IS DISTINCT FROM ROW({final}) OR (j._back AND c.deleted_at IS NOT NULL))
 ), linked AS (
-    INSERT INTO integrations.link AS l
-        (connection, stream, external_id, kind, canonical_id, base, remote_version, pending)
+    INSERT INTO integrations.link (connection, stream, external_id, kind, canonical_id, base, remote_version, pending)
     SELECT %(connection)s, %(stream)s, _key, %(kind)s, coalesce(_target, _new_id), _base, _version, _pending
-    FROM judged WHERE _outcome IN ('created', 'matched', 'updated') ORDER BY _key
-    ON CONFLICT (connection, stream, external_id) DO UPDATE SET
-        base = excluded.base, remote_version = excluded.remote_version, pending = excluded.pending, deleted_at = NULL
+    FROM judged WHERE _outcome IN ('created', 'matched') ORDER BY _key
+), relinked AS (
+    UPDATE integrations.link l
+    SET base = j._base, remote_version = j._version, pending = j._pending, deleted_at = NULL
+    FROM judged j WHERE l.ctid = j._link AND j._outcome = 'updated'
 ), noted_new AS (
     INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision)
     SELECT %(run_id)s, %(connection)s, %(stream)s, _key, 'canonical', 'created' FROM judged WHERE _outcome = 'created'
@@ -74,9 +77,6 @@ SELECT _outcome, count(*),
 FROM judged GROUP BY _outcome
 """
 
-FIRST = "row_number() OVER (PARTITION BY _ids[1], _found ORDER BY _key) = 1"
-"""Of the chunk's rows that match one canonical row, the first."""
-
 # A field as it will be: as it is unless the source changed it; a match fills and doesn't empty.
 FINAL = """
 CASE WHEN j._changed IS NOT NULL AND {name} <> ALL(j._changed) THEN c.{field}
@@ -91,7 +91,6 @@ def shape_statement(canonical: sql.Identifier, names: Sequence[str], match: Sequ
         canonical=canonical,
         fields=columns(names),
         names=sql.Literal(list(names)),
-        first=sql.SQL(FIRST if match else "true"),
         current=columns(names, "c"),
         final=listed(final.values()),
         values=listed(sql.SQL("{} AS {}").format(final[name], sql.Identifier(name)) for name in names),
