@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help install up test test-long check format bench lock clean
+.PHONY: help install up test test-long pictures check format bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test: $(READY) ## all tests but the long ones (minutes)
 
 test-long: $(READY) ## the tests that take minutes each, in full
 	$(BIN)/python -m pytest -m long
+
+pictures: $(READY) ## the UI's pictures in docs/pictures, taken anew (needs Chromium)
+	SCREENSHOTS=docs/pictures $(BIN)/python -m pytest integrations_pipeline_tests/journeys/test_browser.py
 
 check: $(READY) ## format, lint, types, structure, documents (under a minute)
 	$(BIN)/ruff format --check .
