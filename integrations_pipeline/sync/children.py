@@ -7,19 +7,22 @@ ones.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 from integrations_pipeline.client.records import extract
 from integrations_pipeline.spec.errors import IntegrationError, NotFound
+from integrations_pipeline.spec.limits import CHUNK_RECORDS
 from integrations_pipeline.spec.paths import MISSING
 from integrations_pipeline.spec.streams import Stream
 from integrations_pipeline.spec.watermarks import watermark_to_json
 from integrations_pipeline.store.parents import Parent, high_mark, parents
 from integrations_pipeline.store.state import StateChange, StreamState
-from integrations_pipeline.sync.listing import asked_of, final_watermark, plan
-from integrations_pipeline.sync.lists import read_windows, submit_states
+from integrations_pipeline.sync.listing import Listing, asked_of, final_watermark, plan
+from integrations_pipeline.sync.lists import ask, read_windows, submit_states
 from integrations_pipeline.sync.pull import Pull
+from integrations_pipeline.sync.reading import Reading
 
 
 def pull_children(pull: Pull, *, full: bool) -> None:
@@ -95,19 +98,31 @@ def done_until(pull: Pull, round_: dict[str, Any], parent: Parent) -> dict[str, 
 
 
 def read_below(pull: Pull, round_: dict[str, Any]) -> dict[str, Any]:
-    """The lists of the parents, one after the other."""
-    for batch in parents_of(pull, round_):
-        for parent in batch:
-            read_list_of(pull, parent, full=round_["mode"] == "full")
-            round_ = done_until(pull, round_, parent)
+    """The lists of the parents in their order; as many as `concurrency` says are read at once."""
+    waiting: deque[tuple[Parent, Listing]] = deque()
+    for parent in (parent for batch in parents_of(pull, round_) for parent in batch):
+        waiting.append((parent, begin_list(pull, parent, full=round_["mode"] == "full")))
+        if len(waiting) == pull.connection.api.concurrency:
+            round_ = end_list(pull, round_, *waiting.popleft())
+    while waiting:
+        round_ = end_list(pull, round_, *waiting.popleft())
     return round_
 
 
-def read_list_of(pull: Pull, parent: Parent, *, full: bool) -> None:
-    """The list of one parent, from its own bookmark. A parent the source no longer knows has no list."""
+def begin_list(pull: Pull, parent: Parent, *, full: bool) -> Listing:
+    """What is to be read below a parent, from its own bookmark; the reading begins."""
     state = StreamState(parent_key=parent.external_id, bookmark=parent.bookmark, watermark=parent.watermark)
     asked = asked_of(pull.connection, pull.stream, pull.refresh_id)
     listing = plan(pull.stream, state, full=full, now=pull.clock.now(), asked=asked)
+    workers = pull.connection.api.concurrency
+    if workers > 1 and not listing.done:
+        pages = ask(pull, listing, None, parent)
+        pull.ahead[parent.external_id] = Reading(pages, CHUNK_RECORDS // workers).start()
+    return listing
+
+
+def end_list(pull: Pull, round_: dict[str, Any], parent: Parent, listing: Listing) -> dict[str, Any]:
+    """Reads a parent's list to its end. A parent the source no longer knows has no list."""
     try:
         read_windows(pull, listing, below=parent)
     except NotFound:
@@ -117,3 +132,4 @@ def read_list_of(pull: Pull, parent: Parent, *, full: bool) -> None:
         raise
     watermark = watermark_to_json(final_watermark(pull.stream, listing))
     pull.gathered.states.append(StateChange(parent.external_id, bookmark=None, watermark=watermark))
+    return done_until(pull, round_, parent)

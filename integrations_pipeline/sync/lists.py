@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -93,9 +94,9 @@ def read_all(pull: Pull, listing: Listing, below: Parent | None) -> None:
         pull.lease.start_run("full", pull.started_at)
 
 
-def read_pages(pull: Pull, listing: Listing, probe: dict[str, Any] | None, below: Parent | None) -> None:
-    from_start = listing.position is None
-    pages = pull.client.pages(
+def ask(pull: Pull, listing: Listing, probe: dict[str, Any] | None, below: Parent | None) -> Iterator[Page]:
+    """The pages of the list from where it stands."""
+    return pull.client.pages(
         pull.stream_name,
         full=listing.mode == "full",
         position=listing.position,
@@ -104,10 +105,15 @@ def read_pages(pull: Pull, listing: Listing, probe: dict[str, Any] | None, below
         parent=below.payload if below else None,
         probe=probe_for(probe, listing),
     )
+
+
+def read_pages(pull: Pull, listing: Listing, probe: dict[str, Any] | None, below: Parent | None) -> None:
+    from_start = listing.position is None
+    begun = pull.ahead.pop(below.external_id, None) if below else None
     last: Page | None = None
     number = 0
     try:
-        with Reading(pages) as reading:
+        with begun or Reading(ask(pull, listing, probe, below)) as reading:
             for page in reading:
                 number += 1
                 last = page

@@ -20,6 +20,7 @@ from integrations_pipeline.store.lease import Lease
 from integrations_pipeline.store.state import StateChange
 from integrations_pipeline.sync.committing import Committer
 from integrations_pipeline.sync.progress import Progress
+from integrations_pipeline.sync.reading import Reading
 from integrations_pipeline.sync.result import StreamResult
 
 
@@ -94,6 +95,7 @@ class Pull:
         self.pages: list[Page] = []
         self.opened_at = self.clock.monotonic_seconds()
         self.refresh_id: UUID | None = None
+        self.ahead: dict[str, Reading] = {}  # by parent: lists below it whose turn comes later
         self.records = 0
         self._requests, self._waited = self.client.meter.requests, self.client.meter.waited_seconds
 
@@ -190,6 +192,8 @@ class Pull:
             self.committer.settle()
         finally:
             self.committer.close()
+            for reading in self.ahead.values():
+                reading.stop()
             self.result.counters = self.committer.counters
 
     def spent(self) -> tuple[int, float]:

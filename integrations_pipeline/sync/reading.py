@@ -19,8 +19,9 @@ class Reading:
     Pages come in order, then whatever the source raised. A context manager: leaving it ends the reading.
     """
 
-    def __init__(self, pages: Iterator[Page]):
+    def __init__(self, pages: Iterator[Page], rows: int | None = None):
         self._pages = pages
+        self._room = rows or CHUNK_RECORDS
         self._waiting: deque[Page] = deque()
         self._rows = 0
         self._error: BaseException | None = None
@@ -44,7 +45,7 @@ class Reading:
     def _put(self, page: Page) -> bool:
         """Waits for room; False when nobody reads any more."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopped or self._rows < CHUNK_RECORDS)
+            self._changed.wait_for(lambda: self._stopped or self._rows < self._room)
             self._waiting.append(page)
             self._rows += len(page.rows)
             self._changed.notify_all()
@@ -63,11 +64,19 @@ class Reading:
         if self._error is not None:
             raise self._error
 
-    def __enter__(self) -> Reading:
-        self._thread.start()
+    def start(self) -> Reading:
+        """Begins before its turn; ``stop`` ends it where its turn never comes."""
+        if not self._thread.is_alive() and not self._ended:
+            self._thread.start()
         return self
 
+    def __enter__(self) -> Reading:
+        return self.start()
+
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
         with self._changed:
             self._stopped = True
             self._waiting.clear()

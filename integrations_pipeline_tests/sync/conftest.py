@@ -27,12 +27,13 @@ class Bench:
         self.database_url, self.source = database_url, source
         self.streams: dict[str, Any] = {"things": THINGS}
         self.kinds: dict[str, Kind] = {}
+        self.concurrency = 1
 
     def sync(self, answer: Answer | None = None, *, full: bool = False) -> dict[str, StreamResult]:
         """The results by stream, each in balance."""
         self.source.answer = answer or self.source.answer
         pages = {"type": "cursor", "read": "next", "send": "after"}
-        api = {"url": self.source.url, "pagination": pages, "retry": {"attempts": 1}}
+        api = {"url": self.source.url, "pagination": pages, "retry": {"attempts": 1}, "concurrency": self.concurrency}
         connection = Connection.model_validate({"connection": "acme", "api": api, "streams": self.streams})
         with Store(self.database_url) as store:
             client = Client(connection, limiter=LocalLimiter(), secrets={})

@@ -50,6 +50,12 @@ def test_types_and_key_come_from_all_rows() -> None:
     assert types["mixed"] == "json"
 
 
+def test_a_field_without_a_value_may_become_anything() -> None:
+    fields = draft_stream(Sample([{"id": 1, "discount": None, "note": ""}]), "GET /x").stream["fields"]
+    assert fields["discount"] == {"type": "json"}
+    assert fields["note"] == {"type": "string"}
+
+
 def test_a_field_of_few_values_is_left_to_a_person() -> None:
     kind = Kind.model_validate(
         {"kind": "customer", "fields": {"email": {"type": "string"}, "stage": {"type": "string", "values": ["active"]}}}
