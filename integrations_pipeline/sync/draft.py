@@ -127,15 +127,16 @@ def draft_fields(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     for row in rows:
         for name, value in leaves(row):
             values.setdefault(name, []).append(value)
-    return {name: guess_field([v for v in found if v not in (None, "")]) for name, found in values.items()}
+    return {name: guess_field([v for v in found if v is not None]) for name, found in values.items()}
 
 
-def guess_field(values: list[Any]) -> dict[str, Any]:
-    """The narrowest type that all values have; `json` where they differ, `string` where there are none."""
-    if not values:
+def guess_field(found: list[Any]) -> dict[str, Any]:
+    """The narrowest type that all values have; `json`, which takes anything, where they differ or there are none."""
+    values = [value for value in found if value != ""]
+    if found and not values:
         return {"type": "string"}
     for kind, holds in GUESSES:
-        if all(holds(value) for value in values):
+        if values and all(holds(value) for value in values):
             guess: dict[str, Any] = {"type": kind}
             if kind == "string" and all(EMAIL.fullmatch(value) for value in values):
                 guess["format"] = "email"
