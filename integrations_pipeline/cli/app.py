@@ -25,6 +25,7 @@ app.add_typer(new_app, name="new")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show stack traces.")]
+DROP_HELP = "Keep its rows, or drop its raw tables and state; canonical records it alone brought get deleted_at."
 ConnectionArgument = Annotated[str, typer.Argument(help="A connection's name, or its file.", show_default=False)]
 
 
@@ -85,9 +86,7 @@ def connect(connection: ConnectionArgument, json: JsonOption = False, debug: Deb
 @app.command()
 def disconnect(
     connection: ConnectionArgument,
-    keep_data: Annotated[
-        bool | None, typer.Option("--keep-data/--drop-data", help="Keep its rows, or drop its raw tables and state.")
-    ] = None,
+    keep_data: Annotated[bool | None, typer.Option("--keep-data/--drop-data", help=DROP_HELP)] = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -130,7 +129,7 @@ def up(
 
 
 @app.command("database-url")
-def database_url() -> None:
+def database_url(debug: DebugOption = False) -> None:
     """Print the URL of the PostgreSQL in use (it holds the password)."""
     from integrations_pipeline.cli.showing import run_database_url
 
@@ -149,6 +148,7 @@ def report(error: IntegrationError, arguments: list[str]) -> int:
     """One clear error, in the form asked for; returns the exit code."""
     if "--debug" in arguments:
         traceback.print_exception(error)
+    error = output.by_hand(error)
     if "--json" in arguments:
         output.print_json({"errors": output.error_documents(error)})
     else:
@@ -157,11 +157,10 @@ def report(error: IntegrationError, arguments: list[str]) -> int:
 
 
 def usage_error(error: TyperException, arguments: list[str]) -> int:
-    """A wrong command line is a configuration error, in JSON too."""
-    return report(
-        ConfigError(error.format_message(), who="whoever typed the command", next="see `integrations --help`"),
-        arguments,
-    )
+    """A wrong command line is a configuration error, in JSON too. No command at all has shown the help already."""
+    if not error.format_message():
+        return ConfigError.exit_code
+    return report(ConfigError(error.format_message(), who=output.TYPED, next="see `integrations --help`"), arguments)
 
 
 def unexpected(error: Exception, arguments: list[str]) -> int:

@@ -14,7 +14,7 @@ from integrations_pipeline.spec.errors import ConfigError, IntegrationError
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_all, load_connection_and_kinds
 from integrations_pipeline.spec.ports import Priority
-from integrations_pipeline.spec.schema import json_schema
+from integrations_pipeline.spec.schema import SCHEMAS, json_schema
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def check_live(one: Checked) -> Checked:
         with opened(str(file or one.name), Priority.USER) as at:
             at.client.check()
     except IntegrationError as error:
-        return Checked(one.name, one.connection, error.at(one.name))
+        return Checked(one.name, one.connection, output.by_hand(error).at(one.name))
     return one
 
 
@@ -110,5 +110,12 @@ def show(found: list[Checked]) -> None:
 
 def show_schema(which: str) -> int:
     """Prints the JSON Schema for editors."""
+    if which not in SCHEMAS:
+        expected = ", ".join(SCHEMAS)
+        raise ConfigError(
+            f"there is no schema {which}: {expected} were expected",
+            who=output.TYPED,
+            next="see `integrations check -h`",
+        )
     output.print_json(json_schema(which))
     return 0

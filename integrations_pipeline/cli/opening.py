@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from integrations_pipeline.client import Client
 from integrations_pipeline.spec.connection import Connection, Kind
+from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_connection_and_kinds
 from integrations_pipeline.spec.ports import Priority
@@ -30,7 +31,10 @@ def opened(name: str, priority: Priority = Priority.POLL) -> Iterator[Opened]:
     """Loads the files and secrets before anything is started, so that their errors come first (exit code 2)."""
     home = Home.from_environment()
     connection, kinds = load_connection_and_kinds(name, home)
-    secrets: dict[str, Secret] = {key: source.resolve(key) for key, source in connection.secrets.items()}
+    try:
+        secrets: dict[str, Secret] = {key: source.resolve(key) for key, source in connection.secrets.items()}
+    except ConfigError as error:
+        raise error.at(connection.name) from None
     with open_store(home=home) as store:
         limiter = store.limiter(connection)
         client = Client(connection, limiter=limiter, priority=priority, secrets=secrets)

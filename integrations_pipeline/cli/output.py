@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
+from rich.table import Table
 
-from integrations_pipeline.spec.errors import ConfigError, IntegrationError
+from integrations_pipeline.spec.errors import ConfigError, Deferred, IntegrationError
 
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
+TYPED = "whoever typed the command"
 
 
 def print_json(document: Any) -> None:
@@ -36,7 +32,8 @@ def error_documents(error: IntegrationError) -> list[dict[str, Any]]:
     if not problems:
         return [{**error.as_dict(), "file": None, "line": None}]
     return [
-        {**error.as_dict(), "message": p.message, "where": p.path, "file": p.file, "line": p.line} for p in problems
+        {**error.as_dict(), "message": p.message, "where": p.path, "file": p.file, "line": p.line or None}
+        for p in problems
     ]
 
 
@@ -50,13 +47,28 @@ def show_error(error: IntegrationError) -> None:
     where = f" [{error.where}]" if error.where else ""
     errors.print(f"{error.error_class}: {error.what}{where}", style="red", markup=False)
     errors.print(f"  {error.who}: {error.next}", markup=False)
-    if error.resume_at:
-        errors.print(f"  resumes at {local(error.resume_at)}", markup=False)
+
+
+def by_hand(error: IntegrationError) -> IntegrationError:
+    """The same error of a command that nothing resumes: who typed it must, at the time it names."""
+    if isinstance(error, Deferred):
+        after = f" after {error.resume_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if error.resume_at else ""
+        error.who, error.next = TYPED, f"run it again{after}"
+    return error
 
 
 def local(moment: datetime | None) -> str:
     """A time as the terminal's owner reads it, with its zone."""
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z") if moment else "–"
+
+
+def table(*headings: str, right: tuple[str, ...] = (), title: str | None = None) -> Table:
+    """A table without side lines, which fits 80 columns; what doesn't fit is folded, never cut."""
+    made = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        number = heading in right
+        made.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=number)
+    return made
 
 
 class TerminalProgress:
@@ -67,11 +79,10 @@ class TerminalProgress:
             SpinnerColumn(),
             TextColumn("{task.fields[name]}"),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
+            BarColumn(bar_width=10),
+            TextColumn("{task.fields[read]}"),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             TextColumn("{task.fields[waited]}"),
             console=errors,
             transient=True,
@@ -87,7 +98,7 @@ class TerminalProgress:
 
     def task(self, stream: str) -> Any:
         if stream not in self.tasks:
-            self.tasks[stream] = self.bars.add_task("", total=None, name=stream, rate="", waited="")
+            self.tasks[stream] = self.bars.add_task("", total=None, name=stream, read="", left="", waited="")
         return self.tasks[stream]
 
     def phase(self, stream: str, text: str) -> None:
@@ -96,6 +107,11 @@ class TerminalProgress:
     def page(self, stream: str, *, records: int, pages: int, total: int | None, waited_seconds: float) -> None:
         task = self.task(stream)
         elapsed = self.bars.tasks[task].elapsed or 0.0
-        rate = f"{records / elapsed:,.0f}/s" if elapsed > 1 else ""
+        of = f" of {total:,}" if total else ""
+        rate = f", {records / elapsed:,.0f}/s" if elapsed > 1 else ""
         waited = f"waited {waited_seconds:.0f} s" if waited_seconds >= 1 else ""
-        self.bars.update(task, completed=records, total=total, rate=f"{pages} pages {rate}", waited=waited)
+        self.bars.update(
+            task, completed=records, total=total, read=f"{records:,}{of} records, {pages:,} pages{rate}", waited=waited
+        )
+        left = self.bars.tasks[task].time_remaining
+        self.bars.update(task, left=f"{timedelta(seconds=int(left))} left" if left else "")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from rich.table import Table
-
 from integrations_pipeline.cli import output
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_all, load_connection
@@ -28,7 +26,8 @@ def run_status(name: str | None, *, json: bool) -> int:
         errors = [entry for error in broken.values() for entry in output.error_documents(error)]
         output.print_json({"streams": [status_document(row) for row in rows], "errors": errors})
         return 0
-    show_status(rows)
+    if rows or not broken:
+        show_status(rows)
     for error in broken.values():
         output.show_error(error)
     return 0
@@ -69,13 +68,15 @@ def show_status(rows: list[StreamStatus]) -> None:
     if not rows:
         output.console.print("no connections yet: `integrations new connection` drafts the first one")
         return
-    table = Table()
-    for heading in ("connection", "stream", "state", "last success", "rows", "deleted", "quarantine", "note"):
-        table.add_column(heading, justify="right" if heading in ("rows", "deleted", "quarantine") else "left")
+    counted = ("rows", "deleted", "quarantine")
+    table = output.table("connection", "stream", "state", "last success", *counted, right=counted)
     for row in rows:
         counts = (f"{row.rows_held:,}", f"{row.rows_deleted:,}", f"{row.quarantine_open:,}")
-        table.add_row(row.connection, row.stream, state_of(row), ago(row.lag_seconds), *counts, note(row))
+        table.add_row(row.connection, row.stream, state_of(row), ago(row.lag_seconds), *counts)
     output.console.print(table)
+    for row in rows:
+        if said := note(row):
+            output.console.print(f"{row.connection}/{row.stream}: {said}", markup=False)
 
 
 def ago(seconds: float | None) -> str:
@@ -88,12 +89,13 @@ def ago(seconds: float | None) -> str:
 
 
 def note(row: StreamStatus) -> str:
-    """What a person should know beside the state: when it resumes, or the last error in short."""
+    """What a person should know beside the state: the last error, when it resumes, where it will go on."""
+    said = [f"{row.last_error['class']}: {row.last_error['message']}"] if row.last_error else []
     if row.resume_at:
-        return f"resumes at {output.local(row.resume_at)}"
-    if row.last_error:
-        return f"{row.last_error['class']}: {row.last_error['message'][:80]}"
-    return "a list is under way" if row.under_way else ""
+        said.append(f"resumes at {output.local(row.resume_at)}")
+    if row.under_way:
+        said.append("the next sync goes on in the middle of the list")
+    return "; ".join(said)
 
 
 def run_database_url() -> int:

@@ -6,7 +6,6 @@ import traceback
 from contextlib import nullcontext
 
 import typer
-from rich.table import Table
 
 from integrations_pipeline.cli import output
 from integrations_pipeline.cli.opening import opened
@@ -46,9 +45,9 @@ def run_sync(name: str, streams: list[str], *, full: bool, now: bool, json: bool
 
 def show_result(result: SyncResult) -> None:
     """A row per stream; then what went wrong, each with who must act."""
-    table = Table(title=f"sync of {result.connection}", title_justify="left")
-    for heading in ("stream", "status", "fetched", "raw records", "canonical records", "pages", "seconds"):
-        table.add_column(heading, justify="right" if heading in ("fetched", "pages", "seconds") else "left")
+    headings = ("stream", "status", "fetched", "raw records", "canonical records", "pages", "seconds")
+    title = f"sync of {result.connection}"
+    table = output.table(*headings, right=("fetched", "pages", "seconds"), title=title)
     for one in result.streams:
         raw, canonical = told(one.counters, RAW_COUNTS), told(one.shaped, SHAPED_COUNTS)
         seconds = f"{one.duration_seconds:.1f}"
@@ -57,6 +56,9 @@ def show_result(result: SyncResult) -> None:
     for one in result.streams:
         if one.error:
             output.show_error(one.error)
+        if one.resume_at:
+            at = output.local(one.resume_at)
+            output.errors.print(f"  resumes at {at} while `integrations up` runs; else run it again then", markup=False)
 
 
 def told(counts: Counters | ShapeCounters, names: tuple[str, ...]) -> str:
@@ -80,7 +82,11 @@ def run_connect(name: str, *, json: bool) -> int:
 def run_disconnect(name: str, *, keep_data: bool | None, json: bool) -> int:
     if keep_data is None:
         if json or not output.errors.is_terminal:
-            raise ConfigError(f"what should become of the data of {name}?", next="say --keep-data or --drop-data")
+            raise ConfigError(
+                f"what should become of the data of {name}?",
+                who=output.TYPED,
+                next="say --keep-data or --drop-data",
+            )
         keep_data = typer.confirm(f"Keep the data of {name}?", default=True)
     home = Home.from_environment()
     connection, _ = load_connection_and_kinds(name, home)

@@ -72,7 +72,10 @@ def failure(found: ErrorClass, answer: Answer, body: bytes, redactor: Redactor) 
     what = f"the source answered {answer.status}" + (f": {said}" if said else "")
     if found == "not_found":
         return errors.NotFound(
-            what, next="where this ends a list, declare {status: 404, is: end_of_list} under `errors`"
+            what,
+            who="whoever maintains the connector",
+            next="compare the path and `api.url` with the provider's documentation; where 404 ends a list, declare"
+            " {status: 404, is: end_of_list} under `errors`",
         )
     return ERRORS[found](what)
 

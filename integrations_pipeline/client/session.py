@@ -17,6 +17,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from threading import Event
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -140,7 +141,7 @@ class HttpSession:
                 timeout=Timeout(connect=min(CONNECT_SECONDS, seconds), total=seconds),  # type: ignore[arg-type]
             )
         except requests.RequestException as error:
-            raise failure_of(error) from None
+            raise failure_of(error, urlsplit(request.url).netloc) from None
         except (UnicodeError, ValueError):
             raise SourceConfigError("the request can't be written as HTTP") from None
         except HTTPError:
@@ -216,8 +217,8 @@ def prepared(request: Request) -> requests.PreparedRequest:
     return ready
 
 
-def failure_of(error: requests.RequestException) -> Unanswered | IntegrationError:
-    """Requests' exceptions hold the URL, and with it perhaps a key: only their kind is passed on."""
+def failure_of(error: requests.RequestException, host: str) -> Unanswered | IntegrationError:
+    """Requests' exceptions hold the URL, and with it perhaps a key: only their kind and the host are passed on."""
     text = str(error)
     if isinstance(error, requests.exceptions.SSLError):
         return SourceConfigError(
@@ -228,9 +229,9 @@ def failure_of(error: requests.RequestException) -> Unanswered | IntegrationErro
     if isinstance(error, requests.exceptions.InvalidHeader | requests.exceptions.InvalidURL | ValueError):
         return SourceConfigError("the request can't be written as HTTP")
     if "NameResolutionError" in text or "Failed to resolve" in text:
-        return Unanswered(Transient("the source's host name can't be resolved"), sent=False)
+        return Unanswered(Transient(f"the source's host name {host} can't be resolved"), sent=False)
     if isinstance(error, requests.ConnectTimeout) or "NewConnectionError" in text or "Connection refused" in text:
-        return Unanswered(Transient("the source can't be reached"), sent=False)
+        return Unanswered(Transient(f"the source at {host} can't be reached"), sent=False)
     if isinstance(error, requests.Timeout):
         return Unanswered(Transient("the source didn't answer in time"))
     return Unanswered(Transient("the connection to the source broke"))

@@ -65,7 +65,7 @@ def decode_slowly(body: bytes) -> Any:
     try:
         return SLOW.decode(body.decode("utf-8"))
     except UnicodeDecodeError:
-        raise ContractError(not_json(body) or "the answer is not UTF-8 text") from None
+        raise ContractError(not_json(body) or "text that is not UTF-8") from None
     except json.JSONDecodeError as error:
         raise ContractError(not_json(body) or syntax_error(error)) from None
     except RecursionError:
@@ -74,7 +74,7 @@ def decode_slowly(body: bytes) -> Any:
 
 def syntax_error(error: json.JSONDecodeError) -> str:
     what = "it ends early" if error.pos >= len(error.doc.rstrip()) else error.msg.lower().removesuffix(" at")
-    return f"not JSON: {what} at line {error.lineno}, column {error.colno}"
+    return f"broken JSON: {what} at line {error.lineno}, column {error.colno}"
 
 
 def not_json(body: bytes) -> str | None:
@@ -89,7 +89,7 @@ def not_json(body: bytes) -> str | None:
     return None
 
 
-TOO_DEEP = f"the JSON is nested deeper than {limits.NESTING_DEPTH} levels"
+TOO_DEEP = f"JSON that is nested deeper than {limits.NESTING_DEPTH} levels"
 
 
 def checked_depth(body: bytes, parse: Callable[[bytes], Any]) -> Any:

@@ -21,6 +21,7 @@ EXPECTED = {
     "dict_type": "a map",
     "model_type": "a map",
     "model_attributes_type": "a map",
+    "invalid_key": "a key that is text",
     "too_short": "at least one entry",
     "greater_than": "a larger number",
     "greater_than_equal": "a larger number",
@@ -111,6 +112,8 @@ def message_of(error: Any, path: KeyPath, model: type[BaseModel]) -> str:
         known = re.findall(r"'([^']*)'", context.get("expected") or context["expected_tags"])
         word = context.get("tag", given)
         return f"{one_of(known)} was expected{but(word, path)}{did_you_mean(word, known)}"
+    if path[:1] == ("secrets",) and kind == "model_type":
+        return "{env: NAME} or {file: /path} was expected; a secret never stands in the YAML itself"
     if kind == "union_tag_not_found":
         return "a map with `type` was expected"
     limit = next((f" ({sign} {context[key]})" for key, sign in BOUNDS.items() if key in context), "")

@@ -227,7 +227,10 @@ def syntax_problem(error: Any, text: str) -> tuple[int, KeyPath, str]:
         return text[:position].count("\n") + 1, (), "a control character can't stand in YAML: remove it"
     mark, what = getattr(error, "problem_mark", None), getattr(error, "problem", "") or "it can't be read"
     opened = getattr(error, "context_mark", None)
+    last = len(text.splitlines())
     line = mark.line + 1 if mark else 1
+    if line > last and "flow node" in (getattr(error, "context", None) or ""):
+        return last, (), "a bracket is still open at the end of the file"
     if "cannot start any token" in what and mark:
         return line, (), unfit_start((text.splitlines()[mark.line] + " ")[mark.column])
     if "tab character" in what:

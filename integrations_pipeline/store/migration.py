@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from integrations_pipeline.spec.errors import ConfigError
+from integrations_pipeline.store.failures import destination_errors
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
@@ -26,8 +27,11 @@ def known_versions() -> list[str]:
 
 
 def migrate(url: str) -> None:
-    """Upgrades the database where it is behind. Raises ConfigError where it is newer than this code."""
-    with psycopg.connect(url, autocommit=True) as connection:
+    """Upgrades the database where it is behind.
+
+    Raises ConfigError where it is newer than this code, DestinationError where the account may not change it.
+    """
+    with destination_errors(), psycopg.connect(url, autocommit=True) as connection:
         if version_of(connection) == known_versions()[-1]:
             return
         connection.execute("SELECT pg_advisory_lock(%s)", [LOCK])  # freed with the connection
@@ -56,7 +60,7 @@ def _upgrade(url: str) -> None:
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
-    from sqlalchemy import NullPool, create_engine, text
+    from sqlalchemy import NullPool, create_engine
 
     config = Config()
     config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
@@ -64,7 +68,8 @@ def _upgrade(url: str) -> None:
     scripts = ScriptDirectory.from_config(config)
     engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=NullPool)
     with engine.begin() as connection, EnvironmentContext(config, scripts, fn=_to_head(scripts)) as context:
-        connection.execute(text("CREATE SCHEMA IF NOT EXISTS integrations"))
+        # by the driver itself, whose errors the caller knows
+        connection.connection.driver_connection.execute("CREATE SCHEMA IF NOT EXISTS integrations")  # type: ignore[union-attr]
         context.configure(connection, version_table="schema_version", version_table_schema="integrations")
         context.run_migrations()
 

@@ -122,7 +122,7 @@ def test_one_bad_value_leaves_the_other_rows_exact() -> None:
         (b'{"name": "M\xfcller"}', "not UTF-8"),
         (b"[" * 100_000, "nested deeper than 200"),
         (b'{"a":' * 201 + b"1" + b"}" * 201, "nested deeper than 200"),
-        (b"[1,]", "not JSON: "),
+        (b"[1,]", "broken JSON: "),
     ],
 )
 def test_what_is_not_json_is_called_what_it_is(body: bytes, message: str) -> None:

@@ -213,7 +213,7 @@ def test_what_a_value_should_have_been(tmp_path: Path) -> None:
         ("expect: {records_per_day: 1}", "expect.records_per_day: 'at least NUMBER' was expected, not 1"),
         ("hooks: {page: clean}", "hooks.page: module.function was expected, not 'clean'"),
         ("settings: {a: [1]}", "settings.a: a plain value was expected: text, a number, true or false"),
-        ("secrets: {a: sk_live_1}", "secrets.a: a map was expected"),
+        ("secrets: {a: sk_live_1}", "secrets.a: {env: NAME} or {file: /path} was expected; a secret never"),
         ("webhook: {verify: {type: hmac}, events: {a: {sync: orders}}}", "webhook.verify: hmac needs signature, "),
         ("description: null", "description: text was expected, not null"),
     ):

@@ -82,6 +82,7 @@ def test_every_problem_of_a_file_is_told_at_once() -> None:
         ("a: b: c", 1, "a second ': ' in one line"),
         ("a: 1\nb: @x", 2, "an unquoted value can't start with @: quote it"),
         ("a: [1, 2", 1, "the bracket that opens here isn't closed"),
+        ("a: 1\nb: [", 2, "a bracket is still open at the end of the file"),
         ("", 1, "the file is empty"),
         ("# nothing\n", 1, "the file is empty"),
         ("a: 1\n---\nb: 2", 2, "one document was expected"),

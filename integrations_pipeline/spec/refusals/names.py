@@ -25,7 +25,7 @@ def reserved_connection(c: Checked) -> Told:
 @refusal
 def joined_name(c: Checked) -> Told:
     for name in c.stream_names:
-        joined = f"{c.name}__{name}".encode()
+        joined = f"{c.name}__{name}".encode(errors="surrogatepass")
         if len(joined) > limits.IDENTIFIER_BYTES:
             over = len(joined) - limits.IDENTIFIER_BYTES
             yield ("streams", name), f"shorter names were expected: the table {c.name}__{name} is {over} bytes too long"
