@@ -64,7 +64,7 @@ def local(moment: datetime | None) -> str:
 
 def table(*headings: str, right: tuple[str, ...] = (), title: str | None = None) -> Table:
     """A table without side lines, which fits 80 columns; what doesn't fit is folded, never cut."""
-    made = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    made = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for heading in headings:
         number = heading in right
         made.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=number)
