@@ -25,6 +25,7 @@ app.add_typer(new_app, name="new")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show stack traces.")]
+STOPPED = 130
 DROP_HELP = "Keep its rows, or drop its raw tables and state; canonical records it alone brought get deleted_at."
 ConnectionArgument = Annotated[str, typer.Argument(help="A connection's name, or its file.", show_default=False)]
 
@@ -183,13 +184,13 @@ def main(arguments: list[str] | None = None) -> Any:
         code = app(arguments, standalone_mode=False)
     except IntegrationError as error:
         code = report(error, arguments)
-    except typer.Abort:
-        code = 130
     except TyperException as error:
         code = usage_error(error, arguments)
-    except KeyboardInterrupt:
-        output.errors.print("stopped; what was committed is kept, the next sync goes on from there")
-        code = 130
+    except (typer.Abort, KeyboardInterrupt):
+        code = STOPPED
     except Exception as error:  # noqa: BLE001 - the door: nothing may end in a bare trace
         code = unexpected(error, arguments)
+    if code == STOPPED:  # typer itself makes it of most Ctrl-C
+        kept = "; what was committed is kept, the next sync goes on from there" if "sync" in arguments else ""
+        output.errors.print(f"stopped{kept}")
     sys.exit(code or 0)

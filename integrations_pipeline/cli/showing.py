@@ -55,13 +55,15 @@ def status_document(row: StreamStatus) -> dict[str, Any]:
 
 
 def state_of(row: StreamStatus) -> str:
-    """One word: disconnected, never synced, deferred, failed, under way or succeeded."""
+    """In a word: disconnected, never synced, deferred, failed, succeeded, under way, or interrupted: nobody goes on."""
     if not row.active:
         return "disconnected"
     if row.last_run is None:
         return "never synced"
     status: str = row.last_run["status"]
-    return "under way" if status == "running" else status
+    if status == "running":
+        return "under way" if row.leased else "interrupted"
+    return status
 
 
 def show_status(rows: list[StreamStatus]) -> None:

@@ -98,7 +98,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS landing (
 COLUMNS = ("external_id", "payload", "hash", "version", "deleted", "parent_key")
 TYPES = ("text", "bytea", "bytea", "text", "bool", "text")
 
-# Judges each row against what is stored, writes those that change something, and the decisions. New rows go in the order
+# Judges each row against what is stored, writes those that change something, and the decisions. New rows go in order
 # of their keys, for the index's sake, and without ON CONFLICT, which costs half as much again: under the lease nobody
 # else writes the stream's rows. A row that only moves silently (a newer tombstone over a tombstone, the same row below
 # another parent) keeps its stamp. What an update changed is told key by key of the two payloads.

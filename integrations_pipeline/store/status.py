@@ -18,6 +18,10 @@ STATUS = """
 SELECT w.connection, w.stream, coalesce(s.active, true) AS active,
     s.last_success, extract(epoch FROM now() - s.last_success)::float8 AS lag_seconds, s.last_full_refresh,
     s.watermark, coalesce(s.bookmark IS NOT NULL, false) AS under_way, s.resume_at,
+    EXISTS (SELECT FROM pg_locks k WHERE k.locktype = 'advisory' AND k.objsubid = 1 AND k.granted
+        AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND (k.classid::bigint << 32 | k.objid::bigint)
+            = hashtextextended('integrations lease ' || w.connection || '/' || w.stream, 0)) AS leased,
     coalesce(s.error_count, 0) AS error_count, s.last_error,
     coalesce((SELECT count(*) FROM integrations.quarantine q
         WHERE q.connection = w.connection AND q.stream = w.stream AND q.status = 'open'), 0) AS quarantine_open,
@@ -47,7 +51,10 @@ WHERE n.nspname = 'raw' AND c.relkind = 'r' AND split_part(c.relname, '__', 1) =
 
 @dataclass(frozen=True)
 class StreamStatus:
-    """One stream. ``last_run`` holds the columns of its run_log row, times as ISO text; None before the first run."""
+    """One stream. ``leased``: a process works on it now.
+
+    ``last_run`` holds the columns of its run_log row, times as ISO text; None before the first run.
+    """
 
     connection: str
     stream: str
@@ -57,6 +64,7 @@ class StreamStatus:
     last_full_refresh: datetime | None
     watermark: Any
     under_way: bool
+    leased: bool
     resume_at: datetime | None
     error_count: int
     last_error: dict[str, Any] | None

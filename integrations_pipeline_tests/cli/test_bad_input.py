@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from integrations_pipeline.cli import main
+from integrations_pipeline.store.lease import LOCK
 
 ERROR = {"class", "message", "where", "who", "next"}
 DOCUMENT_ERROR = ERROR | {"file", "line"}
@@ -237,3 +238,22 @@ def test_an_account_without_rights_is_told_to_whoever_runs_the_database(
     assert (ended.code, error["class"]) == (1, "destination")
     assert "permission denied" in error["message"]
     assert "grant" in error["next"]
+
+
+def test_a_run_whose_process_is_gone_is_not_told_to_be_under_way(run: Run, database_url: str) -> None:
+    run("sync", "crm")
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE integrations.run_log SET status = 'running', finished_at = NULL")
+        assert run("status", "--json").document["streams"][0]["state"] == "interrupted"
+        connection.execute(LOCK, ["crm", "people"])
+        assert run("status", "--json").document["streams"][0]["state"] == "under way"
+
+
+def test_ctrl_c_says_that_nothing_is_lost(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("integrations_pipeline.cli.syncing.run_sync", stopped)
+    ended = run("sync", "crm")
+    assert ended.code == 130
+    assert "the next sync goes on from there" in ended.stderr
