@@ -71,7 +71,7 @@ def show_status(rows: list[StreamStatus]) -> None:
         output.console.print("no connections yet: `integrations new connection` drafts the first one")
         return
     counted = ("rows", "deleted", "quarantine")
-    table = output.table("connection", "stream", "state", "last success", *counted, right=counted)
+    table = output.table("connection", "stream", "state", "success", *counted, right=counted)
     for row in rows:
         counts = (f"{row.rows_held:,}", f"{row.rows_deleted:,}", f"{row.quarantine_open:,}")
         table.add_row(row.connection, row.stream, state_of(row), ago(row.lag_seconds), *counts)
