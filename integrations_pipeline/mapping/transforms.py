@@ -43,6 +43,7 @@ def grouped(separators: str, point: str) -> re.Pattern[str]:
 
 WITH_POINT = grouped("," + GAPS, r"\.")
 WITH_COMMA = grouped("." + GAPS, ",")
+NO_DIGIT = re.compile(r"[^0-9]+")
 PLAIN_COMMA = re.compile(r"[+-]?[0-9]+(?:,[0-9]+)?")
 BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -77,7 +78,7 @@ def collapse(text: str) -> str:
 
 def digits(text: str) -> str | None:
     """Only 0-9 stay; none left is null."""
-    return re.sub(r"[^0-9]", "", text) or None
+    return NO_DIGIT.sub("", text) or None
 
 
 def email(text: str) -> str | None:
@@ -98,10 +99,10 @@ def phone(text: str) -> str | None:
     number = text.strip().lower().removeprefix("tel:").strip()
     if not number:
         return None
-    if any(char.isalpha() for char in number):
+    if any(map(str.isalpha, number)):
         raise ValueError("letters in a phone number")
     abroad = number.startswith(("+", "00"))
-    found = re.sub(r"[^0-9]", "", number.replace("(0)", "") if abroad else number)
+    found = NO_DIGIT.sub("", number.replace("(0)", "") if abroad else number)
     if abroad and not number.startswith("+"):
         found = found[2:]
     if len(found) not in PHONE_DIGITS:

@@ -224,7 +224,7 @@ def version_text(value: Any) -> str:
         if value.tzinfo is None:
             raise ValueError("a version's time names no zone")
         moment = value if value.tzinfo is UTC else in_utc(value)
-        return moment.isoformat(timespec="microseconds")[:-6] + "Z"
+        return f"{moment.isoformat()[:-6]}{'' if moment.microsecond else '.000000'}Z"  # timespec costs as much again
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
