@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -75,14 +75,13 @@ def take_lease(
 
     Raises LeaseHeld, with the time to try again, while another session has it.
     """
-    session = connect()
+    lease = Lease(connect, connection, stream, run_id)
     try:
-        lease = Lease(session, connection, stream, run_id)
         with destination_errors(lease.where):
             lease.acquire()
         yield lease
     finally:
-        release(session)
+        release(lease.session)
 
 
 def release(session: psycopg.Connection[Any]) -> None:
@@ -100,6 +99,10 @@ class Lease(Holder):
     """The one writer of a stream. Each method is one transaction; all that write raise LeaseHeld, with nothing written,
     once another process has taken the lease over, and DestinationError where the database is lost."""
 
+    def __init__(self, connect: Callable[[], psycopg.Connection[Any]], connection: str, stream: str, run_id: UUID):
+        super().__init__(connect(), connection, stream, run_id)
+        self._connect = connect
+
     def acquire(self) -> None:
         names = (self.connection, self.stream)
         held = self.session.execute(LOCK, names).fetchone()
@@ -109,6 +112,15 @@ class Lease(Holder):
         row = self.session.execute(RAISE_EPOCH, names).fetchone()
         assert row is not None
         self.epoch, self.first_stamp = row
+
+    @contextmanager
+    def beside(self) -> Iterator[Holder]:
+        """The same lease on a second session, to read what is committed while this one writes."""
+        with closing(self._connect()) as session, destination_errors(self.where):
+            session.execute(SETTINGS)
+            held = Holder(session, self.connection, self.stream, self.run_id)
+            held.epoch, held.first_stamp = self.epoch, self.first_stamp
+            yield held
 
     def state(self, parent_key: str = "") -> StreamState:
         """What the stream, or a child stream below one parent, remembers."""

@@ -205,7 +205,7 @@ def pending_rows(held: Holder, *, limit: int) -> Iterator[list[RawRow]]:
 
 def fetch_rows(held: Holder, query: sql.Composed, place: dict[str, Any]) -> list[RawRow]:
     with held.reading() as session:
-        return session.cursor(row_factory=args_row(RawRow)).execute(query, held.names | place).fetchall()
+        return session.cursor(row_factory=args_row(RawRow)).execute(query, held.names | place, binary=True).fetchall()
 
 
 def shape_chunk(held: Holder, chunk: ShapeChunk) -> ShapeCounters:

@@ -40,13 +40,12 @@ def shape(lease: Lease, stream: Stream, kind: Kind) -> ShapeCounters:
     since = state.shaped_below if state.mapping_hash == mapping.digest else None
     if since is None:
         leave_other_kinds(lease, kind.kind)
-    committer = Committer(ShapeCounters())
+    shaper, committer = Shaper(stream, kind, mapping), Committer(ShapeCounters())
     try:
-        for batches in (
-            changed_rows(lease, since=since, below=until, limit=CHUNK_RECORDS),
-            pending_rows(lease, limit=CHUNK_RECORDS),
-        ):
-            shape_batches(lease, batches, Shaper(stream, kind, mapping), committer)
+        with lease.beside() as reader:
+            changed = changed_rows(reader, since=since, below=until, limit=CHUNK_RECORDS)
+            shape_batches(lease, changed, shaper, committer)
+            shape_batches(lease, pending_rows(reader, limit=CHUNK_RECORDS), shaper, committer)
     finally:
         committer.close()
     shape_done(lease, below=until, mapping_hash=mapping.digest)
@@ -56,13 +55,9 @@ def shape(lease: Lease, stream: Stream, kind: Kind) -> ShapeCounters:
 def shape_batches(
     lease: Lease, batches: Iterator[list[RawRow]], shaper: Shaper, committer: Committer[ShapeCounters]
 ) -> None:
-    """Maps one batch while the one before it is committed; both use the lease's session, so reading comes between."""
-    rows = next(batches, None)
-    while rows:
-        chunk = shaper.chunk(rows)
-        committer.settle()
-        rows = next(batches, None)
-        committer.submit(partial(shape_chunk, lease, chunk))
+    """Reads and maps one batch while the one before it is committed: each raw row is in one batch only."""
+    for rows in batches:
+        committer.submit(partial(shape_chunk, lease, shaper.chunk(rows)))
     committer.settle()
 
 
