@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
-from integrations_pipeline.boundary.outcome import Finding, Reason, digest, printable, reason, sample
+from integrations_pipeline.boundary.outcome import Finding, digest
 from integrations_pipeline.spec.decoding import NonFinite, encode_sorted
 from integrations_pipeline.spec.errors import DataError
 from integrations_pipeline.spec.limits import NESTING_DEPTH
+from integrations_pipeline.spec.reasons import Reason, printable, reason, sample
 
 FINDINGS = 100
 """Per call: an object whose keys are data (one per date, say) would else make a finding of each."""

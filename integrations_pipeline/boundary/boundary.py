@@ -11,12 +11,13 @@ from integrations_pipeline.boundary.duplicates import settle
 from integrations_pipeline.boundary.keys import Keys
 from integrations_pipeline.boundary.new_fields import find_new, named_paths, new_in, tree_of
 from integrations_pipeline.boundary.order import Order, watermark
-from integrations_pipeline.boundary.outcome import Landing, Reason, Rejected, Split, digest, sample
+from integrations_pipeline.boundary.outcome import Landing, Rejected, Split, digest
 from integrations_pipeline.boundary.rules import Rules
 from integrations_pipeline.spec.decoding import encode_ascii
 from integrations_pipeline.spec.errors import ContractError
 from integrations_pipeline.spec.limits import STOP_ABOVE_ROWS
 from integrations_pipeline.spec.paths import MISSING, Path, parse_path
+from integrations_pipeline.spec.reasons import Reason, sample
 from integrations_pipeline.spec.streams import Stream
 
 

@@ -6,11 +6,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from integrations_pipeline.spec.decoding import encode_ascii
-from integrations_pipeline.spec.limits import SAMPLE_CHARACTERS
-
-Reason = dict[str, str]
-"""``{"rule", "field", "message", "sample"}``, each text that any PostgreSQL column can hold."""
+from integrations_pipeline.spec.reasons import Reason
 
 
 class Landing(NamedTuple):
@@ -60,24 +56,3 @@ class Split:
 def digest(payload: bytes) -> bytes:
     """16 bytes; equal payloads have equal ones."""
     return blake2b(payload, digest_size=16).digest()
-
-
-def printable(text: str) -> str:
-    """Text without what PostgreSQL refuses in a text or jsonb value: NUL and lone surrogates stand as escapes."""
-    return text.replace("\0", "\\u0000").encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def sample(value: Any) -> str:
-    """The beginning of a value, for people."""
-    text = value[:SAMPLE_CHARACTERS] if isinstance(value, str) else encode_ascii(value)
-    return printable(text)[:SAMPLE_CHARACTERS]
-
-
-def reason(rule: str, path: str, message: str, value: Any = None) -> Reason:
-    """Why a row is set aside, and what was found there."""
-    return {
-        "rule": rule,
-        "field": printable(path)[:SAMPLE_CHARACTERS],
-        "message": printable(message),
-        "sample": "" if value is None else sample(value),
-    }

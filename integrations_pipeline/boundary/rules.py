@@ -6,7 +6,6 @@ pandas and pandera are imported at the first check, and never where no field dec
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from integrations_pipeline.spec.codes import COUNTRIES, CURRENCIES
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.fields import Field
+from integrations_pipeline.spec.formats import is_email, is_url, is_uuid
 from integrations_pipeline.spec.values import parser
 
 if TYPE_CHECKING:
@@ -21,18 +21,11 @@ if TYPE_CHECKING:
     import pandera.pandas as pa
 
 RULES = ("min", "max", "values", "max_length", "format")
-EMAIL_CHARACTERS = 254
-"""RFC 5321: no longer address can be sent to."""
-
-EMAIL = re.compile(r"[^\s@,;:<>()\[\]\"\\]{1,64}@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W\d_][\w-]*[^\W_]")
-URL = re.compile(r"https?://[^\s/?#\\@]+(?:@[^\s/?#\\@]+)?(?:[/?#]\S*)?", re.IGNORECASE)
-UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
-
 Test = Callable[[Any], bool]
 FORMATS: dict[str, tuple[Test, str]] = {
-    "email": (lambda text: len(text) <= EMAIL_CHARACTERS and EMAIL.fullmatch(text) is not None, "no email address"),
-    "url": (lambda text: URL.fullmatch(text) is not None, "no http or https URL"),
-    "uuid": (lambda text: UUID.fullmatch(text) is not None, "no UUID"),
+    "email": (is_email, "no email address"),
+    "url": (is_url, "no http or https URL"),
+    "uuid": (is_uuid, "no UUID"),
     "currency": (lambda text: text.upper() in CURRENCIES, "no ISO 4217 currency code"),
     "country": (lambda text: text.upper() in COUNTRIES, "no ISO 3166 two-letter country code"),
 }
