@@ -15,7 +15,7 @@ from integrations_pipeline.store import refreshing
 from integrations_pipeline.store.failures import destination_errors
 from integrations_pipeline.store.holder import SETTINGS, Holder, lease_held
 from integrations_pipeline.store.landing import Chunk, Counters, land
-from integrations_pipeline.store.state import READ_DONE, StateChange, StreamState, read_state, write_state
+from integrations_pipeline.store.state import StateChange, StreamState, read_state, write_state
 
 # Freed with the session, also when its process is killed.
 LOCK = "SELECT pg_try_advisory_lock(hashtextextended('integrations lease ' || %s || '/' || %s, 0))"
@@ -126,11 +126,6 @@ class Lease(Holder):
         """What the stream, or a child stream below one parent, remembers."""
         with self.reading() as session:
             return read_state(session, self.connection, self.stream, parent_key)
-
-    def states_done(self, round_id: str) -> set[str]:
-        """The parents that a child stream's round has read to the end."""
-        with self.reading() as session:
-            return {row[0] for row in session.execute(READ_DONE, (self.connection, self.stream, round_id))}
 
     def start_run(self, mode: Literal["incremental", "full", "backfill"], started_at: datetime) -> None:
         """Enters the run into the log; called again when it turns out to need another mode."""

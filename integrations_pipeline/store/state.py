@@ -77,12 +77,6 @@ SELECT parent_key, bookmark, watermark, lease_epoch, refresh_id, probe, shaped_b
 FROM integrations.stream_state WHERE connection = %s AND stream = %s AND parent_key = %s
 """
 
-# The parents whose lists this round has read to the end.
-READ_DONE = """
-SELECT parent_key FROM integrations.stream_state
-WHERE connection = %s AND stream = %s AND round ->> 'id' = %s AND round ->> 'done' = 'true'
-"""
-
 # Sets some columns of a stream's or parent's row, which is made where it is missing.
 WRITE = """
 INSERT INTO integrations.stream_state (connection, stream, parent_key, {columns}) VALUES (%s, %s, %s, {values})
