@@ -146,11 +146,14 @@ class HttpSession:
             raise SourceConfigError("the request can't be written as HTTP") from None
         except HTTPError:
             raise Unanswered(Transient("the connection to the source broke")) from None
+        connection = response.raw.connection  # given back to its pool as soon as the framed bytes are read
         try:
             body = self._read(response)
         except (HTTPError, http.client.HTTPException, OSError, zlib.error, EOFError) as error:
             late = isinstance(error, TimeoutError) or "timed out" in str(error).lower()
             what = f"the answer was not complete after {seconds:g} s" if late else "the answer was cut off"
+            if connection is not None:  # who sends a broken body is likely to hang up: the next try connects anew
+                connection.close()
             raise Unanswered(Transient(what)) from None
         finally:
             response.close()
