@@ -19,12 +19,9 @@ from types import FrameType
 
 from integrations_pipeline.cli import output
 from integrations_pipeline.cli.children import Child, stop_all
-from integrations_pipeline.simulator.server import Running, serve
-from integrations_pipeline.simulator.simulation import Simulation
+from integrations_pipeline.cli.demo import Demo
 from integrations_pipeline.spec.errors import ConfigError, IntegrationError
 from integrations_pipeline.spec.home import Home, checkout
-from integrations_pipeline.spec.loading import load_all
-from integrations_pipeline.spec.simulated import PORT, VARIABLE, imitated, is_simulated
 from integrations_pipeline.store.server import EmbeddedServer
 from integrations_pipeline.store.store import URL_VARIABLE, open_store
 
@@ -48,7 +45,8 @@ def run_up(*, port: int, records: int) -> int:
             began = time.monotonic()
             stack.enter_context(open_store(home=home))
             say(f"database: ready after {time.monotonic() - began:.1f} s")
-            environment = {**os.environ, **stack.enter_context(simulator(home, records))}
+            demo = stack.enter_context(Demo(home, records))
+            environment = {**os.environ, **demo.environment}
             sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="integrations-up-")))
             children = dagster_processes(home, folder, sockets, environment)
             stack.callback(stop_all, children)
@@ -56,7 +54,7 @@ def run_up(*, port: int, records: int) -> int:
                 child.end_leftovers()  # of an `up` that was killed: they hold its port
             free = free_port(port)
             next(child for child in children if child.name == "webserver").command += ["--port", str(free)]
-            stay(home, children, free, began)
+            stay(home, children, demo, free, began)
         except Stopped:
             say("stopping: what was committed is kept, runs under way go on at the next start")
     return 0
@@ -64,6 +62,11 @@ def run_up(*, port: int, records: int) -> int:
 
 def say(text: str) -> None:
     output.console.print(text, markup=False)
+
+
+def tell(*news: str | None) -> None:
+    for one in filter(None, news):
+        say(one)
 
 
 @contextmanager
@@ -96,30 +99,6 @@ def alone(home: Home) -> Iterator[None]:
                 next="use that one, or stop it first",
             ) from None
         yield
-
-
-@contextmanager
-def simulator(home: Home, records: int) -> Iterator[Mapping[str, str]]:
-    """Serves the demo connections, if there are any; yields the variables by which others find it."""
-    demo = [one for one in load_all(home).connections.values() if is_simulated(one)]
-    if not demo:
-        yield {}
-        return
-    with serve_somewhere([Simulation(imitated(one), records=records) for one in demo]) as running:
-        say(f"simulator: {', '.join(one.name for one in demo)} on http://127.0.0.1:{running.port}")
-        address = f"http://127.0.0.1:{running.port}"
-        if running.port == PORT:
-            yield {}
-            return
-        say(f"  port {PORT} is taken; for other terminals: export {VARIABLE}={address}")
-        yield {VARIABLE: address}
-
-
-def serve_somewhere(simulations: list[Simulation]) -> Running:
-    try:
-        return serve(simulations, port=PORT)
-    except OSError:
-        return serve(simulations, port=0)
 
 
 def free_port(wanted: int) -> int:
@@ -160,20 +139,21 @@ def instance_file(home: Home) -> Path:
     return own if own.is_file() else checkout() / "dagster.yaml"
 
 
-def stay(home: Home, children: list[Child], port: int, began: float) -> None:
-    """Starts the children and watches over them and the database; ends by Stopped only."""
+def stay(home: Home, children: list[Child], demo: Demo, port: int, began: float) -> None:
+    """Starts the children and watches over them, the database and the demo's files; ends by Stopped only."""
+    tell(*demo.see())
     for child in children:
         child.start()
     say(f"Dagster is starting; its logs are in {home.state / 'dagster'}")
     told = False
-    looked_at = 0.0
+    database, looked_at = WatchedDatabase(home), time.monotonic()
     while True:
         if time.monotonic() - looked_at >= DATABASE_SECONDS:
-            see_database(home)
             looked_at = time.monotonic()
+            tell(database.see())
         for child in children:
-            if news := child.see():
-                say(news)
+            tell(child.see())
+        tell(*demo.see())
         if not told and is_ready(port):
             told = True
             seconds = time.monotonic() - began
@@ -198,17 +178,25 @@ def is_ready(port: int) -> bool:
         return False
 
 
-def see_database(home: Home) -> None:
-    """Starts the embedded server again where it was killed. A managed one is somebody else's."""
-    if os.environ.get(URL_VARIABLE):
-        return
-    server = EmbeddedServer(home.state)
-    began = time.monotonic()
-    try:
-        server.acquire()
-    except IntegrationError as error:
-        say(f"database: {error}")
-        return
-    server.release()  # this process holds it by its store: it goes on
-    if time.monotonic() - began > 1:
-        say("database: it was gone, and is back")
+class WatchedDatabase:
+    """The embedded server, started again where it was killed. A managed one is somebody else's."""
+
+    def __init__(self, home: Home):
+        self.server = EmbeddedServer(home.state)
+        self.managed = bool(os.environ.get(URL_VARIABLE))
+        self.pid = None if self.managed else self.server.pid
+        self.trouble = ""
+
+    def see(self) -> str | None:
+        """Returns what a person should know, or None. Whoever needs a dead server first starts it: also a run does."""
+        if self.managed:
+            return None
+        try:
+            self.server.acquire()
+        except IntegrationError as error:
+            told, self.trouble = self.trouble, f"database: {error}"
+            return self.trouble if self.trouble != told else None
+        self.server.release()  # this process holds it by its store: it goes on
+        self.trouble = ""
+        before, self.pid = self.pid, self.server.pid
+        return "database: it was gone, and is back" if self.pid != before else None

@@ -77,7 +77,7 @@ class Application:
     async def overview(self, http: HttpRequest) -> Response:
         if not is_near(http):
             return json_response({"error": OUTSIDE}, 403)
-        return json_response({name: simulation.counts() for name, simulation in self.simulations.items()})
+        return json_response({name: simulation.counts() for name, simulation in list(self.simulations.items())})
 
     async def requests(self, http: HttpRequest) -> Response:
         try:
@@ -166,16 +166,25 @@ async def json_lines(simulation: Simulation, stream: str, deleted: bool) -> Asyn
 class Running:
     """A server in a thread of its own. Also a context manager that stops it."""
 
-    def __init__(self, server: uvicorn.Server, listener: socket.socket):
-        self.server = server
+    def __init__(self, simulations: Iterable[Simulation], listener: socket.socket):
+        self.application = Application(simulations)
+        self.server = uvicorn.Server(configuration(self.application))
         self.port: int = listener.getsockname()[1]
-        self.thread = threading.Thread(target=server.run, args=([listener],), name="simulator", daemon=True)
+        self.thread = threading.Thread(target=self.server.run, args=([listener],), name="simulator", daemon=True)
         self.thread.start()
         deadline = time.monotonic() + START_SECONDS
-        while not server.started and self.thread.is_alive() and time.monotonic() < deadline:
+        while not self.server.started and self.thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.005)
-        if not server.started:
+        if not self.server.started:
             raise OSError(f"the simulator did not start within {START_SECONDS:.0f} s")
+
+    def put(self, simulation: Simulation) -> None:
+        """Serves one more, or another one under its name."""
+        self.application.simulations[simulation.name] = simulation
+
+    def drop(self, name: str) -> None:
+        """Serves it no longer."""
+        self.application.simulations.pop(name, None)
 
     def stop(self) -> None:
         """Ends the server and waits for it; open connections are closed."""
@@ -192,7 +201,7 @@ class Running:
 def serve(simulations: Iterable[Simulation], host: str = "127.0.0.1", port: int = 0) -> Running:
     """Starts a server in a thread; port 0 takes a free one. Raises OSError where the port is taken."""
     listener = socket.create_server((host, port))
-    return Running(uvicorn.Server(configuration(simulations)), listener)
+    return Running(simulations, listener)
 
 
 def run(
@@ -204,12 +213,12 @@ def run(
     """Serves until interrupted, in the calling thread; ``started`` is told the port. Raises OSError for a taken one."""
     listener = socket.create_server((host, port))
     started(listener.getsockname()[1])
-    uvicorn.Server(configuration(simulations)).run([listener])
+    uvicorn.Server(configuration(Application(simulations))).run([listener])
 
 
-def configuration(simulations: Iterable[Simulation]) -> uvicorn.Config:
+def configuration(application: Application) -> uvicorn.Config:
     return uvicorn.Config(
-        Application(simulations).app,
+        application.app,
         access_log=False,
         log_config=None,
         lifespan="off",

@@ -122,6 +122,11 @@ class EmbeddedServer:
     def data(self) -> Path:
         return self.place / "data"
 
+    @property
+    def pid(self) -> int | None:
+        """The process of the server that was started last; None where it was stopped, or never started."""
+        return _postmaster(self.data)
+
     def _prepare_state(self) -> None:
         try:
             self.state.mkdir(parents=True, exist_ok=True, mode=0o711)
