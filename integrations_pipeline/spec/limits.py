@@ -58,3 +58,24 @@ NESTING_DEPTH = 200
 
 YAML_BYTES = 1024 * 1024
 """A connection file is written by people; a larger one is a mistake or an attack."""
+
+EVENT_TRIES = 5
+"""An event that fails as often is dead, and a person decides."""
+
+WEBHOOK_BYTES = 4 * 1024 * 1024
+"""A delivery is held whole until its signature is checked, and anybody may send one; the poll finds what it told."""
+
+WEBHOOK_EVENTS = 1_000
+"""In one delivery; providers send at most 100."""
+
+WEBHOOK_HEAD_BYTES = 64 * 1024
+"""Of a delivery's address and headers: 100 signatures and some cookies fit."""
+
+WEBHOOK_SECONDS = 10.0
+"""To send a delivery whole: who is slower holds a place that others need."""
+
+HELD_BYTES = 256 * 1024 * 1024
+"""Of all deliveries under way; more are asked to come again (503), so that a flood costs no memory."""
+
+COMMIT_SECONDS = 5.0
+"""A delivery that is not committed by then is answered 503: its sender waits no longer, and sends it again."""

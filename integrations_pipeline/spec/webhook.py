@@ -25,6 +25,14 @@ def parse_read_places(value: Any) -> Any:
 Places = Annotated[tuple[Any, ...], BeforeValidator(parse_read_places, json_schema_input_type=str | list[str])]
 
 
+SIGNED_WORDS = ("body", "timestamp", "url", "method", "id", "form")
+SIGNED = re.compile(r"<(header \S+?|json \S+?|[^<>\s]*)>")
+"""A word of ``signed``: one of SIGNED_WORDS, or ``header NAME``, or ``json PATH``."""
+
+LABELLED = re.compile(r"[\s,;]*(?P<label>[^<>]*)<(?P<word>signature|timestamp)>")
+"""A part of ``format``: what stands before a word, without the separator from the part before it."""
+
+
 class Verify(Model):
     type: Literal["hmac", "standard_webhooks", "shared_secret", "none"]
     algorithm: Literal["sha1", "sha256", "sha512"] = "sha256"
@@ -79,12 +87,22 @@ class EventRule(Model):
 
 
 class Handshake(Model):
+    """A question a provider asks before it sends events. Without ``echo`` it is answered by ``reply``."""
+
     when: ConditionText
-    echo: ReadPlaceText
+    echo: ReadPlaceText | None = None
+    token: ReadPlaceText | None = None
+    secret: str | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> Handshake:
+        if (self.token is None) != (self.secret is None):
+            raise ValueError("`token` (a place) and `secret` ($NAME) belong together")
+        return self
 
 
 class Reply(Model):
-    status: int = 202
+    status: int = Key(202, ge=200, le=299)
     body: str = ""
 
 

@@ -27,7 +27,7 @@ EXPECTED = {
     "greater_than_equal": "a larger number",
     "less_than_equal": "a smaller number",
 }
-SECRET_PLACES = ("auth", "secrets", "verify", "headers", "settings")
+SECRET_PLACES = ("auth", "secrets", "verify", "handshake", "headers", "settings")
 SAMPLE_CHARACTERS = 60
 
 

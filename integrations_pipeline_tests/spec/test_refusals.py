@@ -19,7 +19,7 @@ ORDERS = API + "streams:\n  orders:\n    records: data\n    primary_key: id\n"
 MAPPED = ORDERS + "    request: GET /orders\n    map:\n      to: customer\n      fields:\n"
 WRITTEN = MAPPED + "        email: email\n"
 HOOK = SHOP + "    get: GET /orders/<external_id>\nsecrets: {s: {env: S}}\nwebhook:\n"
-SIGNED = HOOK + "  verify: {type: hmac, signature: header X-Sign, signed: <timestamp>.<body>, secret: $s}\n"
+SIGNED = HOOK + "  verify: {type: hmac, signature: header X-Sign, signed: <body>, secret: $s}\n"
 
 CASES: dict[str, list[tuple[str, str, str]]] = {
     "reserved_connection": [
@@ -430,13 +430,40 @@ CASES: dict[str, list[tuple[str, str, str]]] = {
             "signature or timestamp was expected in <…>, not sig",
         ),
     ],
+    "unreadable_format": [
+        (
+            HOOK + f"  verify: {{type: hmac, signature: header X, format: '{format}', signed: <timestamp>.<body>, "
+            "secret: $s, timestamp: header T}  #!\n  events: {a: {sync: orders}}\n",
+            "webhook.verify.format",
+            message,
+        )
+        for format, message in (
+            ("v1=", "<signature> was expected in it"),
+            ("<timestamp>,v1=<signature>", "a label before each word was expected"),
+        )
+    ],
+    "missing_signed_word": [
+        (
+            HOOK + f"  verify: {{type: hmac, signature: header X, signed: <{word}>.<body>, secret: $s}}  #!\n"
+            "  events: {a: {sync: orders}}\n",
+            "webhook.verify.signed",
+            message,
+        )
+        for word, message in (("timestamp", "<timestamp> needs `timestamp`"), ("id", "<id> needs `event_id`"))
+    ],
     "written_signing_secret": [
+        (
+            SIGNED + "  events: {a: {sync: orders}}\n"
+            "  handshake: {when: {type: ping}, token: token, secret: hunter2}  #!\n",
+            "webhook.handshake.secret",
+            "$NAME of a secret was expected",
+        ),
         (
             HOOK.replace("    get:", "    headers: {S: $s}\n    get:")
             + "  verify: {type: standard_webhooks, secret: whsec_1}  #!\n  events: {a: {sync: orders}}\n",
             "webhook.verify.secret",
             "$NAME of a secret or <subscription.NAME> was expected",
-        )
+        ),
     ],
 }
 

@@ -9,12 +9,9 @@ from itertools import combinations
 from integrations_pipeline.spec.placeholders import names_in
 from integrations_pipeline.spec.refusals.checked import Checked, Told, refusal
 from integrations_pipeline.spec.secrets import reference_in
-from integrations_pipeline.spec.webhook import EventRule, Verify
+from integrations_pipeline.spec.webhook import LABELLED, SIGNED, SIGNED_WORDS, EventRule, Verify
 from integrations_pipeline.spec.wording import did_you_mean, one_of
 from integrations_pipeline.spec.yaml_text import KeyPath
-
-SIGNED_WORDS = ("body", "timestamp", "url", "method", "id", "form")
-SIGNED = re.compile(r"<(header \S+?|json \S+?|[^<>\s]*)>")
 
 
 def rules(c: Checked) -> Iterator[tuple[KeyPath, EventRule]]:
@@ -91,8 +88,39 @@ def unknown_signed_word(c: Checked) -> Told:
 
 
 @refusal
+def unreadable_format(c: Checked) -> Told:
+    """Where a header holds more than one word, only a label tells which is which."""
+    format = c.webhook.verify.format if c.webhook else None
+    found = LABELLED.findall(format or "")
+    if format and not {"signature", "timestamp"}.issuperset(names_in(format)):
+        return  # an unknown word, which is told elsewhere
+    if format and "signature" not in [word for _, word in found]:
+        yield ("webhook", "verify", "format"), "<signature> was expected in it"
+    elif len(found) > 1 and not all(label for label, _ in found):
+        message = "a label before each word was expected, as in t=<timestamp>,v1=<signature>"
+        yield ("webhook", "verify", "format"), message
+
+
+@refusal
+def missing_signed_word(c: Checked) -> Told:
+    """What is signed must be somewhere in the delivery."""
+    if c.webhook is None:
+        return
+    verify = c.webhook.verify
+    signed = SIGNED.findall(verify.signed or "")
+    if "timestamp" in signed and verify.timestamp is None and "<timestamp>" not in (verify.format or ""):
+        yield ("webhook", "verify", "signed"), "<timestamp> needs `timestamp`, or a place in `format`"
+    if "id" in signed and c.webhook.event_id is None:
+        yield ("webhook", "verify", "signed"), "<id> needs `event_id`"
+
+
+@refusal
 def written_signing_secret(c: Checked) -> Told:
-    secret = c.webhook.verify.secret if c.webhook else None
+    if c.webhook is None:
+        return
+    if c.webhook.handshake and c.webhook.handshake.secret and reference_in(c.webhook.handshake.secret) is None:
+        yield ("webhook", "handshake", "secret"), "$NAME of a secret was expected"
+    secret = c.webhook.verify.secret
     for one in secret if isinstance(secret, list) else [secret]:
         if one is not None and reference_in(one) is None and not one.startswith("<subscription."):
             yield ("webhook", "verify", "secret"), "$NAME of a secret or <subscription.NAME> was expected"

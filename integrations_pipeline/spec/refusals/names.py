@@ -11,7 +11,7 @@ from integrations_pipeline.spec.wording import did_you_mean, one_of
 
 RESERVED_WORDS = ("cursor", "external_id", "fields", "items", "reference", "idempotency_key", "webhook_url", "event")
 RESERVED_PREFIXES = ("cursor", "key", "record", "fields", "kept", "subscription")
-SECRET_HOLDERS = frozenset(("auth", "headers", "query", "body", "verify"))
+SECRET_HOLDERS = frozenset(("auth", "headers", "query", "body", "verify", "handshake"))
 CREDENTIALS = ("token", "password", "key", "client_secret", "refresh_token")
 INSIDE = re.compile(r"\$([a-z_][a-z0-9_]*)")
 
