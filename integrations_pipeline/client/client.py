@@ -14,6 +14,7 @@ from integrations_pipeline.client.exchange import Asked, Exchange
 from integrations_pipeline.client.listing import Begin, Fetched, ListPlan, ListReader, plan_feed, plan_list
 from integrations_pipeline.client.meter import Meter
 from integrations_pipeline.client.page import Page
+from integrations_pipeline.client.probe import number_of
 from integrations_pipeline.client.redaction import Redactor
 from integrations_pipeline.client.request import Request, RequestBuilder
 from integrations_pipeline.client.session import HttpSession
@@ -25,7 +26,7 @@ from integrations_pipeline.spec.limits import READ_AHEAD_PAGES
 from integrations_pipeline.spec.paths import Path
 from integrations_pipeline.spec.ports import Breaker, Limiter, Priority, TokenStore
 from integrations_pipeline.spec.secrets import Secret
-from integrations_pipeline.spec.streams import Stream
+from integrations_pipeline.spec.streams import Count, Stream
 
 
 class Client:
@@ -108,6 +109,17 @@ class Client:
             where = f"{asked.where} {answer.request}"
             raise ContractError("the answer holds no object, where the record should be", where=where)
         return record
+
+    def count(self, stream_name: str, since: Any) -> int:
+        """How many records the stream's `probe` counts from ``since`` on, a value as ``format_cursor`` gives it."""
+        probe = self._stream(stream_name).probe
+        if not isinstance(probe, Count):
+            raise ConfigError(f"{stream_name} has no call under `probe`")
+        asked = Asked(self._where(stream_name), (*self._stream(stream_name).errors, *self._api.errors), repeatable=True)
+        try:
+            return number_of(probe, self._call(probe, {"cursor": since}, asked)[0])
+        except ContractError as error:
+            raise error.at(f"{asked.where} {probe.request}") from None
 
     def send(self, call: Call, values: Mapping[str, Any]) -> Answer:
         """Any declared call. ``values``: placeholder → value. A POST or PATCH whose answer got lost isn't repeated."""

@@ -12,7 +12,7 @@ from typing import Any
 from integrations_pipeline.client.answer import Answer
 from integrations_pipeline.client.page import Page
 from integrations_pipeline.client.pagination import Position, Walk, is_blank, total_of, walk_of
-from integrations_pipeline.client.probe import Probe, conditional, validator_of
+from integrations_pipeline.client.probe import conditional, validator_kind, validator_of
 from integrations_pipeline.client.read_ahead import ReadAhead
 from integrations_pipeline.client.records import items_of, rows_of
 from integrations_pipeline.client.request import Request, RequestBuilder, Sends
@@ -23,7 +23,7 @@ from integrations_pipeline.spec.forms import Call
 from integrations_pipeline.spec.merging import merge
 from integrations_pipeline.spec.pagination import Offset, PageNumber, Pagination
 from integrations_pipeline.spec.placeholders import names_in
-from integrations_pipeline.spec.streams import Feed, Full, Records, Stream, StreamCursor
+from integrations_pipeline.spec.streams import Feed, Full, Records, Stream, StreamCursor, Validator
 
 Fetched = tuple[Answer, ErrorClass | None]
 
@@ -40,7 +40,7 @@ class ListPlan:
     walk: Walk
     cursor: StreamCursor | None
     rules: tuple[ErrorRule, ...]
-    probe: Probe | None
+    probe: Validator | None
     parent: str | None
     ended: bool  # the request names where a window ends
 
@@ -71,7 +71,7 @@ def plan_list(name: str, stream: Stream, *, full: bool, api: Api, builder: Reque
         walk=walk_of(form, stream.primary_key, builder),
         cursor=stream.cursor,
         rules=(*stream.errors, *api.errors),
-        probe=stream.probe,
+        probe=validator_kind(stream.probe),
         parent=stream.parent_stream,
         ended=ends_somewhere(call, stream.cursor),
     )

@@ -113,7 +113,7 @@ ASKING = Watch(
     SYNC_JOB,
     30,
     "the source has something new",
-    "Asks the sources that can say so whether anything is new (ETag, Last-Modified); a run is started only then.",
+    "Asks the sources that can say so whether anything is new (ETag, Last-Modified, a count); a run starts only then.",
     ask_due,
 )
 

@@ -31,7 +31,7 @@ from integrations_pipeline.spec.paths import MISSING, Path, parse_path
 from integrations_pipeline.spec.placeholders import as_text
 from integrations_pipeline.spec.places import SendPlace
 from integrations_pipeline.spec.simulated import imitated, is_simulated
-from integrations_pipeline.spec.streams import Full, Get, Records, Stream, StreamCursor
+from integrations_pipeline.spec.streams import Count, Full, Get, Records, Stream, StreamCursor
 
 CACHE_BYTES = 64_000_000
 """Finished answers kept for equal requests, until the next change: a benchmark measures its reader, not this source."""
@@ -203,7 +203,12 @@ class Simulation:
     def validators(self, view: View) -> dict[str, str]:
         """ETag or Last-Modified of a list, where the stream declares that it can be asked for."""
         stream = self.connection.streams.get(view.stream)
-        if stream is None or stream.probe is None or view.purpose not in ("list", "full"):
+        if (
+            stream is None
+            or stream.probe is None
+            or isinstance(stream.probe, Count)
+            or view.purpose not in ("list", "full")
+        ):
             return {}
         dataset = self.datasets[view.stream]
         if stream.probe == "etag":
@@ -216,6 +221,8 @@ class Simulation:
         dataset, values = self.datasets[view.stream], view.values(request)
         if view.purpose == "get":
             return self.one(view, dataset, values)
+        if view.purpose == "count":
+            return self.counted(dataset, self.selection(view, dataset, request, values, None))
         parent = self.parent_asked(dataset, values)
         return self.listed(view, dataset, request, self.selection(view, dataset, request, values, parent), parent)
 
@@ -260,7 +267,8 @@ class Simulation:
         self, view: View, dataset: Dataset, cursor: StreamCursor, request: Request, values: Mapping[str, Any]
     ) -> dict[str, Any]:
         """The cursor's bounds in a request. Raises DataError for a value of another form, CursorExpired for a token."""
-        since = values.get("cursor") if cursor.send is None else request.sent(cursor.send)
+        send = None if view.purpose == "count" else cursor.send
+        since = values.get("cursor") if send is None else request.sent(send)
         until = values.get("cursor.end") if cursor.send_end is None else request.sent(cursor.send_end)
         if self.is_a_page(view, cursor, since):
             since = None
@@ -318,6 +326,17 @@ class Simulation:
         if found is None or int(found[1], 16) != self.generation or int(found[2], 16) >= dataset.next_rank:
             raise CursorExpired(f"the cursor {text!r} is unknown or too old")
         return int(found[2], 16)
+
+    def counted(self, dataset: Dataset, selection: Selection) -> Answer:
+        """How many records a list would hold, where the `probe` reads it."""
+        probe, number = dataset.plan.stream.probe, len(dataset.listing(selection))
+        assert isinstance(probe, Count)
+        if probe.read.kind == "header":
+            return Answer(200, encode({}), {probe.read.name: str(number)})
+        body: Row = {}
+        if probe.read.path.parts:
+            put(body, probe.read.path.parts, number)
+        return Answer(200, encode(body if probe.read.path.parts else number))
 
     def deleted_key(self, dataset: Dataset, ordinal: int) -> Row:
         """An item of the list of deleted keys."""
@@ -520,7 +539,7 @@ def simulated(connection: Connection, port: int) -> Connection:
     return connection.model_copy(update={"api": api, "streams": streams})
 
 
-Called = TypeVar("Called", Stream, Full, Get)
+Called = TypeVar("Called", Stream, Full, Get, Count)
 
 
 def redirected(called: Called, mount: str, url: str) -> Called:
@@ -531,5 +550,7 @@ def redirected(called: Called, mount: str, url: str) -> Called:
         changed["request"] = f"{method} {mount}{below_mount(url, path)}"
     if isinstance(called, Stream):
         changed["full"] = called.full and redirected(called.full, mount, url)
+        if isinstance(called.probe, Count):
+            changed["probe"] = redirected(called.probe, mount, url)
         changed["get"] = called.get and redirected(called.get, mount, url)
     return called.model_copy(update=changed)

@@ -16,9 +16,9 @@ from integrations_pipeline.spec.pagination import Pagination, SinglePage
 from integrations_pipeline.spec.paths import MISSING, step_through
 from integrations_pipeline.spec.placeholders import TOKEN, as_text, names_in
 from integrations_pipeline.spec.places import SendPlace
-from integrations_pipeline.spec.streams import Records, Stream
+from integrations_pipeline.spec.streams import Count, Records, Stream
 
-Purpose = Literal["list", "full", "get", "feed", "check"]
+Purpose = Literal["list", "full", "get", "feed", "count", "check"]
 
 
 @dataclass(frozen=True)
@@ -194,6 +194,10 @@ class Views:
             get = stream.get
             body = graphql_body(get.body, get.graphql)
             yield self.view("get", name, get.request, get.query or {}, get.headers or {}, body, records)
+        if isinstance(stream.probe, Count):
+            probe = stream.probe
+            body = graphql_body(probe.body, probe.graphql)
+            yield self.view("count", name, probe.request, probe.query or {}, probe.headers or {}, body)
         feed = stream.deletes.feed if stream.deletes else None
         if feed:
             call = feed.call

@@ -258,7 +258,10 @@ Request = Annotated[str, BeforeValidator(parse_request, json_schema_input_type=s
 class Call(Model):
     """One request: method and path (joined to the API's url), and what goes with it. Placeholders are unrendered."""
 
-    short_form = {"type": "string", "pattern": rf"^({'|'.join(METHODS)})\s+(/|https?://)[^?]*$"}
+    short_form: ClassVar[dict[str, Any] | None] = {
+        "type": "string",
+        "pattern": rf"^({'|'.join(METHODS)})\s+(/|https?://)[^?]*$",
+    }
     request: Request
     query: dict[str, Any] | None = None
     headers: dict[str, Any] | None = None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import Discriminator, Tag, model_validator
 from pydantic import Field as Key
-from pydantic import model_validator
 
 from integrations_pipeline.spec import limits
 from integrations_pipeline.spec.api import ErrorRule
@@ -100,6 +100,20 @@ class Get(Call):
     record: PathText | None = None
 
 
+class Count(Call):
+    """Asks how many records there are from ``<cursor>`` on; ``read`` is where the answer holds the number."""
+
+    short_form = None
+    read: ReadPlaceText
+
+
+Validator = Literal["etag", "last_modified"]
+Probe = Annotated[
+    Annotated[Validator, Tag("Validator")] | Annotated[Count, Tag("Count")],
+    Discriminator(lambda value: "Count" if isinstance(value, dict | Count) else "Validator"),
+]
+
+
 class Stream(Model):
     """One list of the source. ``calls`` and the other properties answer what the rooms above ask."""
 
@@ -119,7 +133,7 @@ class Stream(Model):
     full: Full | None = None
     deletes: Deletes | None = None
     get: Get | None = None
-    probe: Literal["etag", "last_modified"] | None = None
+    probe: Probe | None = None
     pagination: Pagination | None = None
     errors: list[ErrorRule] = []
     every: EveryText | None = None

@@ -153,10 +153,12 @@ def parts_of(annotation: Any) -> Iterator[Any]:
 
 
 def below(part: Any, step: Any) -> Iterator[Any]:
-    """What stands under a key, an index, or the tag of a union."""
+    """What stands under a key, an index, or the tag of a union: its `type`, or the model's name."""
     if is_model(part):
         yield from (field.annotation for name, field in part.model_fields.items() if (field.alias or name) == step)
         if "type" in part.model_fields and step in get_args(part.model_fields["type"].annotation):
+            yield part
+        if step == part.__name__:
             yield part
     elif get_origin(part) in (list, dict):
         yield get_args(part)[-1]

@@ -9,10 +9,11 @@ from typing import Any
 from integrations_pipeline.client import Page
 from integrations_pipeline.client.cursor import format_cursor
 from integrations_pipeline.spec.errors import ContractError, CursorExpired, IntegrationError
-from integrations_pipeline.spec.streams import Stream
+from integrations_pipeline.spec.streams import Count, Stream
 from integrations_pipeline.spec.watermarks import watermark_to_json
 from integrations_pipeline.store.parents import Parent
 from integrations_pipeline.store.state import StateChange
+from integrations_pipeline.sync.counting import settled
 from integrations_pipeline.sync.listing import (
     Listing,
     asked_of,
@@ -37,7 +38,11 @@ def pull_list(pull: Pull, *, full: bool) -> None:
     pull.lease.start_run(listing.mode, pull.started_at)
     fresh = not listing.resumed and listing.mode == "incremental"
     read_windows(pull, listing, state.probe if fresh else None)
-    pull.end_refresh(StateChange(bookmark=None, watermark=watermark_to_json(final_watermark(pull.stream, listing))))
+    watermark = final_watermark(pull.stream, listing)
+    change = StateChange(bookmark=None, watermark=watermark_to_json(watermark))
+    if isinstance(pull.stream.probe, Count):
+        change = replace(change, probe=settled(pull.stream, listing, watermark))
+    pull.end_refresh(change)
 
 
 def read_windows(
@@ -143,7 +148,7 @@ def probe_for(probe: dict[str, Any] | None, listing: Listing) -> dict[str, Any] 
     """The stored validator, where it was given for the very same list."""
     if not probe or probe.get("since") != watermark_to_json(listing.since):
         return None
-    return probe["validator"]  # type: ignore[no-any-return]
+    return probe.get("validator")
 
 
 def note_page(stream: Stream, listing: Listing, page: Page) -> None:

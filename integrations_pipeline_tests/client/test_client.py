@@ -124,6 +124,31 @@ def test_a_probe_is_sent_with_the_first_request_only(bench: Bench) -> None:
     assert [seen.headers.get("If-None-Match") for seen in source.seen] == [None, None]
 
 
+COUNT = {"request": "GET /things/count", "query": {"since": "<cursor>"}, "read": "meta.count"}
+
+
+def test_a_count_is_asked_from_the_cursor_on(bench: Bench) -> None:
+    source = bench.source(lambda seen: {"meta": {"count": 7}} if seen.path == "/things/count" else rows(2))
+    client = bench.client(source.url, stream(probe=COUNT, cursor={"field": "at", "send": "since"}))
+    assert client.count("things", "2024-01-02T00:00:00Z") == 7
+    assert source.seen[0].query == {"since": ["2024-01-02T00:00:00Z"]}
+    [page] = client.pages("things")
+    assert page.validator is None and len(page.rows) == 2
+
+
+@pytest.mark.parametrize("read", ["meta.count", "header X-Total"])
+def test_a_count_may_be_text_and_stand_in_a_header(bench: Bench, read: str) -> None:
+    source = bench.source(lambda seen: Reply({"meta": {"count": "12"}}, headers={"X-Total": "12"}))
+    assert bench.client(source.url, stream(probe={**COUNT, "read": read})).count("things", "x") == 12
+
+
+@pytest.mark.parametrize("answer", [{}, {"meta": {"count": None}}, {"meta": {"count": -1}}, {"meta": {"count": True}}])
+def test_what_is_no_count_is_a_broken_contract(bench: Bench, answer: Any) -> None:
+    client = bench.client(bench.source(lambda seen: answer).url, stream(probe=COUNT))
+    with pytest.raises(ContractError, match="where a count should be"):
+        client.count("things", "x")
+
+
 @pytest.mark.parametrize(("keep", "kept"), [("first", "s1"), ("last", "s3")])
 def test_an_opaque_cursor_is_kept_through_the_list_and_its_positions(bench: Bench, keep: str, kept: str) -> None:
     def answer(seen: Seen) -> Any:

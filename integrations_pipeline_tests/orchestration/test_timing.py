@@ -19,6 +19,8 @@ from dagster._utils.schedules import cron_string_iterator
 
 from integrations_pipeline.orchestration.schedules import cron_of
 from integrations_pipeline.orchestration.sensors import full_due, key_time
+from integrations_pipeline.simulator.simulation import Simulation
+from integrations_pipeline.spec.clock import SystemClock
 from integrations_pipeline.spec.forms import Every, parse_every
 from integrations_pipeline.spec.loading import load_connection
 from integrations_pipeline.store.reports import StreamClock
@@ -181,3 +183,53 @@ def test_a_source_that_can_say_so_is_asked_before_a_run_is_started(house: House)
     assert asked(tick(house, "ask_sources")) == {"notes/notes"}
     house.running[0].stop()
     assert asked(tick(house, "ask_sources")) == {"notes/notes"}
+
+
+COUNTED = ASKED.replace("probe: etag", "probe: {request: GET /notes/count, query: {since: <cursor>}, read: count}")
+LATER = "UPDATE integrations.run_log SET started_at = started_at - interval '16 minutes' RETURNING 1"
+LATEST = "SELECT status, fetched, requests FROM integrations.run_log ORDER BY started_at DESC LIMIT 1"
+
+
+class Hands(SystemClock):
+    """The source's clock, moved by hand."""
+
+    ahead = timedelta(hours=-3)
+
+    def now(self) -> datetime:
+        return super().now() + self.ahead
+
+
+def newest(source: Simulation) -> str:
+    """The key of the record that was changed last."""
+    return str(max(source.contents("notes"), key=lambda row: str(row["updated"]))["id"])
+
+
+def test_a_source_is_asked_how_many_records_are_new(house: House) -> None:
+    clock = Hands()
+    source = house.add(COUNTED, clock=clock)
+    assert house.run("notes/notes").success
+
+    def polled() -> set[str]:
+        house.ask(LATER)
+        return asked(tick(house, "ask_sources"))
+
+    assert polled() == set()
+    assert house.ask(LATEST) == [("succeeded", 0, 1)]
+    assert source.requests()[-1].purpose == "count"
+    for change in (lambda: source.insert("notes", 1), lambda: source.update("notes", [newest(source)])):
+        clock.ahead += timedelta(minutes=30)
+        change()
+        assert polled() == {"notes/notes"}
+        assert house.run("notes/notes").success
+        assert polled() == set()
+    house.running[0].stop()
+    assert polled() == {"notes/notes"}, "the run tells what is wrong"
+
+
+def test_nothing_is_counted_while_late_records_may_come(house: House) -> None:
+    source = house.add(COUNTED.replace("send: since", "send: since, lookback: 5h"), clock=Hands())
+    source.update("notes", 1)  # three hours ago
+    assert house.run("notes/notes").success
+    house.ask(LATER)
+    assert asked(tick(house, "ask_sources")) == {"notes/notes"}
+    assert "count" not in {request.purpose for request in source.requests()}

@@ -107,6 +107,25 @@ def test_nothing_new_is_a_304_until_something_changes(served: Serve, probe: str,
     assert changed.headers[header] != validator
 
 
+COUNT = "{request: GET /orders/count, query: {from: <cursor>}, read: PLACE}"
+
+
+@pytest.mark.parametrize("place", ["meta.count", "header X-Count"])
+def test_a_count_is_that_of_the_list_from_the_same_value_on(served: Serve, place: str) -> None:
+    source = shop(served, probe=COUNT.replace("PLACE", place))
+    stamps = sorted(row["updated_at"] for row in source.truth("orders"))
+
+    def count(since: str) -> int:
+        answer = source.get("/orders/count", params={"from": since})
+        return int(answer.headers["X-Count"] if "header" in place else answer.json()["meta"]["count"])
+
+    for since in (stamps[0], stamps[17], stamps[-1], "2099-01-01T00:00:00Z"):
+        assert count(since) == len(source.get("/orders", params={"since": since}).json()["items"])
+    assert count("2099-01-01T00:00:00Z") == 0
+    source.simulation.update("orders")
+    assert count(stamps[-1]) == len(source.get("/orders", params={"since": stamps[-1]}).json()["items"])
+
+
 def test_latency_is_added_to_each_answer_and_answers_overlap(served: Serve) -> None:
     source = shop(served, latency_ms=80)
     begun = time.monotonic()

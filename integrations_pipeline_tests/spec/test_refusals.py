@@ -212,6 +212,35 @@ CASES: dict[str, list[tuple[str, str, str]]] = {
             "`start` was expected too",
         )
     ],
+    "counted_from_nowhere": [
+        (
+            SHOP + "    probe: {request: GET /count, query: {since: 1}, read: n}  #!\n",
+            "streams.orders.probe",
+            "a cursor with `field` was expected",
+        ),
+        (
+            SHOP + "    cursor: {read: next, send: token}\n    probe: {request: GET /count, read: n}  #!\n",
+            "streams.orders.probe",
+            "a cursor with `field` was expected",
+        ),
+        (
+            SHOP + "    cursor: {field: at, send: from}\n    probe: {request: GET /count, read: n}  #!\n",
+            "streams.orders.probe",
+            "<cursor> was expected in the call",
+        ),
+        (
+            SHOP + "    fields: {n: {type: string}}\n    cursor: {field: n, send: from}\n"
+            "    probe: {request: GET /count/<cursor>, read: n}  #!\n",
+            "streams.orders.probe",
+            "a cursor of times, dates or whole numbers was expected",
+        ),
+        (
+            SHOP + "  lines:\n    request: GET /orders/<orders.id>/lines\n    records: data\n    primary_key: id\n"
+            "    cursor: {field: at, send: from}\n    probe: {request: GET /count/<cursor>, read: n}  #!\n",
+            "streams.lines.probe",
+            "lines is a list per orders",
+        ),
+    ],
     "step_through_no_time": [
         (
             SHOP + "    cursor: {field: n, send: from, start: 0, step: 7d}  #!\n    fields: {n: {type: integer}}\n",

@@ -15,7 +15,7 @@ from integrations_pipeline.spec.paths import MISSING, Path, parse_path
 from integrations_pipeline.spec.placeholders import names_in
 from integrations_pipeline.spec.places import SendPlace
 from integrations_pipeline.spec.refusals.checked import Checked, Told, refusal
-from integrations_pipeline.spec.streams import Stream, StreamCursor
+from integrations_pipeline.spec.streams import Count, Stream, StreamCursor
 from integrations_pipeline.spec.yaml_text import KeyPath
 
 FORMATS = ("iso", "date", "unix", "unix_ms")
@@ -125,6 +125,33 @@ def is_time(value: Any) -> bool:
         return isinstance(value, str) and bool(date.fromisoformat(value[:10]) and datetime.fromisoformat(value))
     except ValueError:
         return False
+
+
+@refusal
+def counted_from_nowhere(c: Checked) -> Told:
+    for name, stream in c.streams.items():
+        probe, path = stream.probe, ("streams", name, "probe")
+        if not isinstance(probe, Count):
+            continue
+        if stream.cursor is None or stream.cursor.field is None:
+            yield path, "a cursor with `field` was expected: what is new is counted from its value on"
+        elif stream.parent_stream is not None:
+            yield (
+                path,
+                f"no call was expected: {name} is a list per {stream.parent_stream}, not one that can be counted",
+            )
+        elif has_no_next(stream):
+            yield (
+                path,
+                f"a cursor of times, dates or whole numbers was expected: a {stream.cursor.field} has no next value",
+            )
+        elif "cursor" not in names_in([probe.request, probe.query, probe.headers, probe.body]):
+            yield path, "<cursor> was expected in the call: what is new is counted from there on"
+
+
+def has_no_next(stream: Stream) -> bool:
+    declared = stream.fields.get(str(stream.cursor.field)) if stream.cursor else None
+    return declared is not None and declared.type not in ("timestamp", "date", "integer")
 
 
 @refusal

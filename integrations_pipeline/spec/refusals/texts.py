@@ -11,7 +11,7 @@ from integrations_pipeline.spec.auth import Session
 from integrations_pipeline.spec.forms import Call
 from integrations_pipeline.spec.placeholders import names_in
 from integrations_pipeline.spec.refusals.checked import Checked, Told, refusal, texts_in
-from integrations_pipeline.spec.streams import Stream
+from integrations_pipeline.spec.streams import Count, Stream
 from integrations_pipeline.spec.wording import did_you_mean
 from integrations_pipeline.spec.yaml_text import KeyPath
 
@@ -65,6 +65,8 @@ def list_texts(c: Checked, stream: Stream, path: KeyPath) -> Iterator[Text]:
         if stream.full is not None:
             yield Text((*path, "full", key), getattr(stream.full, key), known, key)
     yield from call_texts(stream.get, (*path, "get"), [*key_names(stream), *parents])
+    if isinstance(stream.probe, Count):
+        yield from call_texts(stream.probe, (*path, "probe"), ["cursor"])
     if stream.deletes and stream.deletes.feed:
         yield from call_texts(stream.deletes.feed.call, (*path, "deletes", "feed", "call"), ["cursor"])
 
