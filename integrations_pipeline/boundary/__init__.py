@@ -2,5 +2,6 @@
 
 from integrations_pipeline.boundary.boundary import Boundary
 from integrations_pipeline.boundary.outcome import Finding, Landing, Rejected, Split
+from integrations_pipeline.boundary.rules_digest import rules_digest
 
-__all__ = ["Boundary", "Finding", "Landing", "Rejected", "Split"]
+__all__ = ["Boundary", "Finding", "Landing", "Rejected", "Split", "rules_digest"]

@@ -17,6 +17,7 @@ from integrations_pipeline.spec.decoding import encode_ascii
 from integrations_pipeline.spec.errors import ContractError
 from integrations_pipeline.spec.limits import STOP_ABOVE_ROWS
 from integrations_pipeline.spec.paths import MISSING, Path, parse_path
+from integrations_pipeline.spec.personal import shown
 from integrations_pipeline.spec.reasons import Reason, sample
 from integrations_pipeline.spec.streams import Stream
 
@@ -158,12 +159,26 @@ class Boundary:
         if judged < STOP_ABOVE_ROWS or bad * 100 <= self.stream.contract.stop_above * judged:
             return
         limit = f"{self.stream.contract.stop_above:g}%"
-        self._stop(f"{bad} of {judged} rows are bad, more than stop_above ({limit}): {worst(batch)}")
-
-    def _stop(self, what: str) -> NoReturn:
-        raise ContractError(
-            what, where=self.where, next="compare the source's rows with the stream's fields; nothing was stored"
+        broken = worst(batch)
+        (field, rule), _ = broken[0]
+        self._stop(
+            f"{bad} of {judged} rows are bad, more than stop_above ({limit}): {told(broken)}",
+            next=self._mend(field, rule),
         )
+
+    def _mend(self, field: str, rule: str) -> str:
+        """What whoever reads it should do about most rows breaking this rule."""
+        place = (
+            f"`fields.{field}`" if field in self.stream.fields else f"`{rule if rule == 'primary_key' else 'records'}`"
+        )
+        return (
+            f"look whether the source has changed; if so, edit {place} of the stream and sync again, which goes on "
+            "where it stands: nothing of this page was stored"
+        )
+
+    def _stop(self, what: str, next: str = "") -> NoReturn:
+        asked = "compare the source's rows with the stream's fields; nothing was stored"
+        raise ContractError(what, where=self.where, next=next or asked)
 
     def _sort(self, batch: Batch, texts: Column, cursor: Column | None, read_at: datetime) -> Split:
         kept = settle(batch, texts, desc=self.desc)
@@ -180,6 +195,7 @@ class Boundary:
             superseded=kept.superseded,
             findings=list(batch.findings.values()),
             positions=list(kept.good),
+            rejected_positions=list(kept.rejected),
             watermark=watermark([value for value, external_id in keyed if external_id is not None], read_at),
         )
 
@@ -189,13 +205,18 @@ def rejected(batch: Batch, position: int) -> Rejected:
     return Rejected(batch.ids[position], payload, digest(payload.encode("ascii")), batch.reasons[position])
 
 
-def worst(batch: Batch) -> str:
-    """The rules that most rows broke, with an example each."""
+def worst(batch: Batch) -> list[tuple[tuple[str, str], list[Reason]]]:
+    """The three (field, rule) that most rows broke, with what was said of them."""
     broken: dict[tuple[str, str], list[Reason]] = {}
     for one in (one for reasons in batch.reasons.values() for one in reasons):
         broken.setdefault((one["field"], one["rule"]), []).append(one)
-    most = sorted(broken.items(), key=lambda pair: len(pair[1]), reverse=True)[:3]
+    return sorted(broken.items(), key=lambda pair: len(pair[1]), reverse=True)[:3]
+
+
+def told(broken: list[tuple[tuple[str, str], list[Reason]]]) -> str:
+    """With an example each, of which the form only is told where it looks personal."""
     return "; ".join(
-        f"{field or 'row'} ({rule}, {len(found)} rows): {found[0]['message']}, e.g. {found[0]['sample'][:40]!r}"
-        for (field, rule), found in most
+        f"{field or 'row'} ({rule}, {len(found)} rows): {found[0]['message']}, "
+        f"e.g. {shown(field, found[0]['sample'])[:40]!r}"
+        for (field, rule), found in broken
     )

@@ -51,6 +51,8 @@ class Split:
     watermark: Any = None
     positions: list[int] = field(default_factory=list)
     """Of each good row, its place among the rows given."""
+    rejected_positions: list[int] = field(default_factory=list)
+    """Of each rejected one."""
 
 
 def digest(payload: bytes) -> bytes:

@@ -22,11 +22,17 @@ app = typer.Typer(
 )
 new_app = typer.Typer(no_args_is_help=True, help="Draft new files.")
 app.add_typer(new_app, name="new")
+quarantine_app = typer.Typer(no_args_is_help=True, help="Rows that were set aside: look, try again, discard.")
+app.add_typer(quarantine_app, name="quarantine")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show stack traces.")]
 STOPPED = 130
 DROP_HELP = "Keep its rows, or drop its raw tables and state; canonical records it alone brought get deleted_at."
+RowsArgument = Annotated[
+    list[str], typer.Argument(help="Ids of rows; or CONNECTION or CONNECTION/STREAM: all that is open.")
+]
+PlaceArgument = Annotated[str | None, typer.Argument(help="CONNECTION or CONNECTION/STREAM; all unless given.")]
 ConnectionArgument = Annotated[str, typer.Argument(help="A connection's name, or its file.", show_default=False)]
 
 
@@ -143,6 +149,47 @@ def new_connection(debug: DebugOption = False) -> None:
     from integrations_pipeline.cli.drafting import run_new_connection
 
     raise typer.Exit(run_new_connection())
+
+
+@quarantine_app.command("list")
+def quarantine_list(what: PlaceArgument = None, json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Show the rules that open rows broke: how many, in which field, with samples."""
+    from integrations_pipeline.cli.quarantining import run_list
+
+    raise typer.Exit(run_list(what, json=json))
+
+
+@quarantine_app.command("show")
+def quarantine_show(
+    row: Annotated[int, typer.Argument(help="The row's id, from `list`.")],
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show one row whole: its reasons, and its payload without secrets."""
+    from integrations_pipeline.cli.quarantining import run_show
+
+    raise typer.Exit(run_show(row, json=json))
+
+
+@quarantine_app.command("retry")
+def quarantine_retry(what: RowsArgument, json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Try open rows again from what is stored of them; the source is asked nothing."""
+    from integrations_pipeline.cli.quarantining import run_retry
+
+    raise typer.Exit(run_retry(what, json=json))
+
+
+@quarantine_app.command("discard")
+def quarantine_discard(
+    what: RowsArgument,
+    reason: Annotated[str, typer.Option(help="Why they may be left out; kept with the decision.")],
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Close open rows for good, with a reason."""
+    from integrations_pipeline.cli.quarantining import run_discard
+
+    raise typer.Exit(run_discard(what, reason=reason, json=json))
 
 
 def report(error: IntegrationError, arguments: list[str]) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec, AssetKey, Failure, MetadataValue
 
 from integrations_pipeline.spec.errors import IntegrationError
+from integrations_pipeline.spec.personal import masked
 from integrations_pipeline.store.reports import RejectedRule
 from integrations_pipeline.sync.result import StreamResult, iso
 
@@ -39,6 +39,7 @@ def numbers(result: StreamResult, *, mapped: bool) -> dict[str, Any]:
     return {
         **result.counters.as_dict(),
         "tombstoned": result.counters.tombstoned,
+        "healed": result.healed,
         "pages": result.pages,
         "requests": result.requests,
         "waited seconds": round(result.waited_seconds, 3),
@@ -65,7 +66,7 @@ def rows_rejected(key: AssetKey, rules: list[RejectedRule], open_rows: int) -> A
         check_name="rows_rejected",
         passed=not rules,
         severity=AssetCheckSeverity.WARN,
-        description=f"{open_rows:,} rows of the stream are in quarantine",
+        description=f"{open_rows:,} rows of the stream are in quarantine: `integrations quarantine list`",
         metadata={"in quarantine": open_rows, **{label(rule): rule.rows for rule in rules}, **details(rules)},
     )
 
@@ -100,11 +101,6 @@ def hidden(rule: RejectedRule) -> str:
     for sample in filter(None, rule.samples):
         message = message.replace(sample, masked(sample))
     return message
-
-
-def masked(text: str) -> str:
-    """The form of a value without its content: letters become x, digits 9. A person's data stay in quarantine."""
-    return re.sub(r"[^\W\d_]", "x", re.sub(r"\d", "9", text))[:60]
 
 
 def told(error: IntegrationError) -> dict[str, Any]:

@@ -62,8 +62,9 @@ class Chunk:
     """What is committed together. ``good`` holds a key once.
 
     ``refresh_id`` notes all its keys as seen. ``desc``: of equal versions within the run the earlier row is the newer.
-    ``parent_keys`` names the parent record of a child stream's row; a row below one of ``replaced_parents`` that is
-    not in the chunk gets a tombstone, since such rows lie inside their parent and are replaced with it.
+    ``parent_keys`` names the parent record of a child stream's row, ``rejected_parents`` that of a rejected one by its
+    hash; a row below one of ``replaced_parents`` that is not in the chunk gets a tombstone, since such rows lie inside
+    their parent and are replaced with it.
     """
 
     good: Sequence[Landed]
@@ -79,6 +80,7 @@ class Chunk:
     refresh_id: UUID | None = None
     desc: bool = False
     parent_keys: Mapping[str, str] = field(default_factory=dict)
+    rejected_parents: Mapping[bytes, str] = field(default_factory=dict)
     replaced_parents: Sequence[str] = ()
 
     def keys_seen(self) -> list[str]:
@@ -176,6 +178,14 @@ INSERT INTO integrations.decision (run_id, connection, stream, external_id, stag
 SELECT %(run_id)s, %(connection)s, %(stream)s, external_id, 'raw', 'deleted', 'no longer in its parent' FROM gone
 """
 
+# Bad rows below a parent that its new record no longer holds: nothing is left to heal.
+REPLACE_BAD = """
+UPDATE integrations.quarantine q SET status = 'healed', closed_at = now(), run_id = %(run_id)s
+WHERE q.connection = %(connection)s AND q.stream = %(stream)s AND q.stage = 'boundary' AND q.status = 'open'
+  AND q.parent_key = ANY(%(parents)s::text[]) AND q.hash <> ALL(%(bad)s::bytea[])
+  AND (q.external_id IS NULL OR q.external_id <> ALL(%(kept)s::text[]))
+"""
+
 # Keys of a full refresh under way, each once.
 SEEN = """
 INSERT INTO integrations.seen (connection, stream, refresh_id, external_id)
@@ -212,7 +222,8 @@ class Landing:
         refused = self.copy()
         outcomes = self.judge() if self.chunk.good else {}
         self.close_quarantine()
-        quarantine(self.held, self.session, "boundary", [*self.chunk.rejected, *refused])
+        rejected = [*self.chunk.rejected, *refused]
+        quarantine(self.held, self.session, "boundary", rejected, self.chunk.rejected_parents, self.chunk.read_at)
         self.decide_others()
         self.note_seen()
         counters = self.count(outcomes, len(refused), self.replace_children())
@@ -282,6 +293,8 @@ class Landing:
         if not self.chunk.replaced_parents:
             return 0
         values = {**self.held.names, "parents": list(self.chunk.replaced_parents), "kept": self.chunk.keys_seen()}
+        if any_open(self.held, self.session, "boundary"):
+            self.session.execute(REPLACE_BAD, {**values, "bad": [one[2] for one in self.chunk.rejected]})
         return self.session.execute(sql.SQL(REPLACE).format(raw=self.raw), values).rowcount
 
     def count(self, outcomes: dict[str, int], refused: int, tombstoned: int) -> Counters:

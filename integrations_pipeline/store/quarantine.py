@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal
 
 import psycopg
@@ -18,13 +19,15 @@ Decision = tuple[str | None, str, str, Any]
 """External id, decision, reason, detail."""
 
 # Opens a row in quarantine per key (per hash where there is none); one that is open counts another attempt instead.
-# Only what is new or different becomes a decision: a bad row that comes with each poll is one fact.
+# Only what is new or different becomes a decision: a bad row that comes with each poll is one fact. The very row that a
+# person has discarded isn't asked about again.
 QUARANTINE = """
 WITH given AS (
     SELECT * FROM unnest(%(keys)s::text[], %(payloads)s::text[], %(hashes)s::bytea[], %(reasons)s::text[],
-                         %(attempts)s::int[]) AS g (external_id, payload, hash, reasons, attempts)
+                         %(attempts)s::int[], %(parents)s::text[])
+        AS g (external_id, payload, hash, reasons, attempts, parent_key)
 ), known AS MATERIALIZED (
-    SELECT g.*, coalesce(k.id, h.id) AS id, coalesce(k.hash, h.hash) AS known_hash
+    SELECT g.*, coalesce(k.id, h.id) AS id, coalesce(k.hash, h.hash) AS known_hash, coalesce(d.found, false) AS gone
     FROM given g
     LEFT JOIN LATERAL (
         SELECT q.id, q.hash FROM integrations.quarantine q
@@ -34,21 +37,28 @@ WITH given AS (
         SELECT q.id, q.hash FROM integrations.quarantine q
         WHERE q.connection = %(connection)s AND q.stream = %(stream)s AND q.stage = %(stage)s AND q.status = 'open'
           AND q.external_id IS NULL AND g.external_id IS NULL AND q.hash = g.hash OFFSET 0) AS h ON true
+    LEFT JOIN LATERAL (
+        SELECT true AS found FROM integrations.quarantine q
+        WHERE q.connection = %(connection)s AND q.stream = %(stream)s AND q.stage = %(stage)s
+          AND q.status = 'discarded' AND q.hash = g.hash AND q.external_id IS NOT DISTINCT FROM g.external_id
+        LIMIT 1) AS d ON true
 ), repeated AS (
     UPDATE integrations.quarantine q
     SET attempts = q.attempts + known.attempts, last_seen = now(), run_id = %(run_id)s,
-        hash = known.hash, payload = known.payload::json, reasons = known.reasons::jsonb
+        hash = known.hash, parent_key = coalesce(known.parent_key, q.parent_key),
+        read_at = %(read_at)s, payload = known.payload::json, reasons = known.reasons::jsonb
     FROM known WHERE q.id = known.id
 ), opened AS (
     INSERT INTO integrations.quarantine
-        (connection, stream, stage, external_id, hash, payload, reasons, attempts, run_id)
-    SELECT %(connection)s, %(stream)s, %(stage)s, external_id, hash, payload::json, reasons::jsonb, attempts, %(run_id)s
-    FROM known WHERE id IS NULL
+        (connection, stream, stage, external_id, hash, payload, reasons, attempts, parent_key, read_at, run_id)
+    SELECT %(connection)s, %(stream)s, %(stage)s, external_id, hash, payload::json, reasons::jsonb, attempts,
+           parent_key, %(read_at)s, %(run_id)s
+    FROM known WHERE id IS NULL AND NOT gone
 )
 INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail)
 SELECT %(run_id)s, %(connection)s, %(stream)s, external_id, %(decided)s, 'quarantined',
        reasons::jsonb -> 0 ->> 'message', jsonb_build_object('hash', encode(hash, 'hex'), 'reasons', reasons::jsonb)
-FROM known WHERE known_hash IS DISTINCT FROM hash
+FROM known WHERE known_hash IS DISTINCT FROM hash AND NOT (id IS NULL AND gone)
 """
 
 # Whether any row of the stream is in quarantine, so that the usual chunk needn't look for each of its keys.
@@ -114,8 +124,18 @@ def jsonb_text(value: Any) -> str | None:
     return None if value is None else encode_ascii(storable(value))
 
 
-def quarantine(held: Holder, session: psycopg.Connection[Any], stage: Stage, rejected: Sequence[Rejection]) -> None:
-    """Opens or repeats rows in quarantine, inside the caller's transaction. Of a key's repeats the last one is kept."""
+def quarantine(
+    held: Holder,
+    session: psycopg.Connection[Any],
+    stage: Stage,
+    rejected: Sequence[Rejection],
+    parents: Mapping[bytes, str] | None = None,
+    read_at: datetime | None = None,
+) -> None:
+    """Opens or repeats rows in quarantine, inside the caller's transaction. Of a key's repeats the last one is kept.
+
+    ``parents``: hash → external id of the record that a row of a child stream is below. ``read_at``: of their page.
+    """
     if not rejected:
         return
     latest: dict[Any, tuple[str | None, str, bytes, str]] = {}
@@ -137,6 +157,8 @@ def quarantine(held: Holder, session: psycopg.Connection[Any], stage: Stage, rej
             "hashes": digests,
             "reasons": texts,
             "attempts": list(attempts.values()),
+            "read_at": read_at,
+            "parents": [(parents or {}).get(digest) for digest in digests],
         },
     )
     held.quarantined[stage] = True

@@ -38,6 +38,16 @@ FROM integrations.stream_state s
 WHERE s.connection = %(connection)s AND s.stream = %(stream)s AND s.parent_key = '' AND s.active
 """
 
+# Whether rows wait in quarantine that may do better: by edited rules, or because several records matched.
+UNTRIED = """
+SELECT EXISTS (SELECT FROM integrations.quarantine q
+               WHERE q.connection = s.connection AND q.stream = s.stream AND q.status = 'open'
+                 AND CASE q.stage WHEN 'boundary' THEN s.boundary_hash IS DISTINCT FROM %(digest)s
+                     ELSE q.reasons @> '[{"rule": "ambiguous_match"}]' END)
+FROM integrations.stream_state s
+WHERE s.connection = %(connection)s AND s.stream = %(stream)s AND s.parent_key = '' AND s.active
+"""
+
 # When each stream last began, was read whole, and may go on.
 CLOCKS = """
 SELECT w.connection, w.stream, coalesce(s.active, true) AS active, s.resume_at, s.last_full_refresh,
@@ -100,6 +110,12 @@ def unshaped(session: psycopg.Connection[Any], connection: str, stream: str, dig
         return False
     statement = sql.SQL(UNSHAPED).format(raw=raw_table(connection, stream))
     row = session.execute(statement, {"connection": connection, "stream": stream, "digest": digest}).fetchone()
+    return bool(row and row[0])
+
+
+def untried(session: psycopg.Connection[Any], connection: str, stream: str, digest: str) -> bool:
+    """Whether quarantine holds rows to be tried again, under boundary rules of that digest."""
+    row = session.execute(UNTRIED, {"connection": connection, "stream": stream, "digest": digest}).fetchone()
     return bool(row and row[0])
 
 

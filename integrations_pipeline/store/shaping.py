@@ -29,6 +29,7 @@ from integrations_pipeline.spec.limits import SAMPLE_CHARACTERS
 from integrations_pipeline.store.copying import JSONB_FORM, copy_rows, copy_storable, unstorable
 from integrations_pipeline.store.holder import Holder
 from integrations_pipeline.store.quarantine import Rejection, any_open, heal, quarantine, storable_key
+from integrations_pipeline.store.retrying import still_bad
 from integrations_pipeline.store.shape_statement import columns, shape_statement
 from integrations_pipeline.store.state import StateChange, write_state
 from integrations_pipeline.store.tables import canonical_table, raw_table
@@ -62,7 +63,8 @@ class ShapedRow(NamedTuple):
 
 @dataclass
 class ShapeChunk:
-    """What is shaped together; each raw row is in exactly one of the lists, once."""
+    """What is shaped together; each raw row is in exactly one of the lists, once. ``again``: all are in quarantine, and
+    those that must stay there are nothing new: they aren't counted."""
 
     kind: Kind
     fields: tuple[str, ...]
@@ -70,6 +72,7 @@ class ShapeChunk:
     upserts: list[ShapedRow] = field(default_factory=list)
     deletes: list[str] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,21 @@ WHERE l.connection = %(connection)s AND l.stream = %(stream)s AND l.pending IS N
                   SELECT FROM integrations.link t WHERE t.connection = %(connection)s
                    AND t.stream = p.value ->> 'stream' AND t.external_id = p.value ->> 'external_id' OFFSET 0) AS t)
 ORDER BY l.external_id LIMIT %(limit)s
+"""
+
+# Rows in quarantine that may do better although neither they nor the mapping changed, in the order of their keys: those
+# that several canonical records matched, or those asked for by id.
+WAITING = """
+SELECT {row} FROM integrations.quarantine q
+JOIN {raw} r ON r.external_id = q.external_id
+LEFT JOIN LATERAL (
+    SELECT * FROM integrations.link l
+    WHERE l.connection = %(connection)s AND l.stream = %(stream)s AND l.external_id = r.external_id OFFSET 0
+) AS l ON true
+WHERE q.connection = %(connection)s AND q.stream = %(stream)s AND q.stage = 'mapping' AND q.status = 'open'
+  AND q.external_id > %(key)s AND (%(all)s OR q.id = ANY(%(ids)s::bigint[])
+                                   OR q.reasons @> '[{{"rule": "ambiguous_match"}}]')
+ORDER BY q.external_id LIMIT %(limit)s
 """
 
 # One at a time per kind: two streams that bring the same person at once must see each other's rows to match them.
@@ -203,6 +221,18 @@ def pending_rows(held: Holder, *, limit: int) -> Iterator[list[RawRow]]:
         place["key"] = rows[-1].external_id
 
 
+def waiting_rows(held: Holder, *, ids: Sequence[int] | None = (), limit: int) -> Iterator[list[RawRow]]:
+    """Batches of quarantined rows to be mapped again: ambiguous matches, and those with these ids (None: all)."""
+    with held.reading() as session:
+        if not any_open(held, session, "mapping"):
+            return
+    query = sql.SQL(WAITING).format(row=sql.SQL(ROW), raw=raw_table(held.connection, held.stream))
+    place = {"key": "", "limit": limit, "all": ids is None, "ids": list(ids or ())}
+    while rows := fetch_rows(held, query, place):
+        yield rows
+        place["key"] = rows[-1].external_id
+
+
 def fetch_rows(held: Holder, query: sql.Composed, place: dict[str, Any]) -> list[RawRow]:
     with held.reading() as session:
         return session.cursor(row_factory=args_row(RawRow)).execute(query, held.names | place, binary=True).fetchall()
@@ -262,7 +292,10 @@ class Shaping:
         outcomes, ambiguous = self.shape() if changed else ({}, [])
         bad = [*self.chunk.rejected, *self.with_payloads([*refused, *ambiguous])]
         self.close_quarantine({key for key, *_ in bad})
-        quarantine(self.held, self.session, "mapping", bad)
+        if self.chunk.again:
+            still_bad(self.held, self.session, "mapping", {str(key): reasons for key, _, _, reasons in bad})
+        else:
+            quarantine(self.held, self.session, "mapping", bad)
         deleted = self.delete()
         return ShapeCounters(
             created=outcomes.get("created", 0),
@@ -273,7 +306,7 @@ class Shaping:
             + len(self.chunk.deletes)
             - deleted,
             deleted=deleted,
-            quarantined=len(bad),
+            quarantined=0 if self.chunk.again else len(bad),
         )
 
     @property

@@ -35,6 +35,7 @@ class StreamState:
     probe: Any = None
     shaped_below: str | None = None
     mapping_hash: str | None = None
+    boundary_hash: str | None = None
     round: Any = None
     last_success: datetime | None = None
     last_full_refresh: datetime | None = None
@@ -57,6 +58,7 @@ class StateChange:
     resume_at: datetime | Unchanged | None = UNCHANGED
     shaped_below: str | Unchanged = UNCHANGED
     mapping_hash: str | Unchanged = UNCHANGED
+    boundary_hash: str | Unchanged = UNCHANGED
 
     def columns(self) -> dict[str, Any]:
         """The columns that change, JSON wrapped for psycopg."""
@@ -73,7 +75,7 @@ JSON_COLUMNS = ("bookmark", "watermark", "probe", "round")
 # One row of a stream's state.
 READ = """
 SELECT parent_key, bookmark, watermark, lease_epoch, refresh_id, probe, shaped_below::text AS shaped_below,
-       mapping_hash, round, last_success, last_full_refresh, error_count, last_error, resume_at, active
+       mapping_hash, boundary_hash, round, last_success, last_full_refresh, error_count, last_error, resume_at, active
 FROM integrations.stream_state WHERE connection = %s AND stream = %s AND parent_key = %s
 """
 

@@ -34,6 +34,7 @@ class Gathered:
     superseded: list[tuple[str, str]] = field(default_factory=list)
     states: list[StateChange] = field(default_factory=list)
     parent_keys: dict[str, str] = field(default_factory=dict)
+    rejected_parents: dict[bytes, str] = field(default_factory=dict)
     replaced_parents: list[str] = field(default_factory=list)
     records: int = 0
     pages: int = 0
@@ -143,6 +144,8 @@ class Pull:
         for row in good:
             self.gathered.add(row, parent_key)
         self.gathered.superseded += older
+        if parent_key is not None:
+            self.gathered.rejected_parents.update((row.hash, parent_key) for row in split.rejected)
         self.account(split, len(rows), read_at)
         return split
 
@@ -151,6 +154,8 @@ class Pull:
         split = self.boundary.split(rows, read_at)
         for row, position in zip(split.good, split.positions, strict=True):
             self.gathered.add(row, parent_keys[position])
+        for bad, position in zip(split.rejected, split.rejected_positions, strict=True):
+            self.gathered.rejected_parents[bad.hash] = parent_keys[position]
         self.account(split, len(rows), read_at)
 
     def account(self, split: Split, count: int, read_at: datetime) -> None:
@@ -181,6 +186,7 @@ class Pull:
             refresh_id=self.refresh_id,
             desc=self.desc,
             parent_keys=gathered.parent_keys,
+            rejected_parents=gathered.rejected_parents,
             replaced_parents=gathered.replaced_parents,
         )
         self.committer.submit(lambda: self.lease.commit_chunk(chunk))

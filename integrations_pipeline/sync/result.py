@@ -31,6 +31,7 @@ class StreamResult:
     error: IntegrationError | None = None
     counters: Counters = field(default_factory=Counters)
     shaped: ShapeCounters = field(default_factory=ShapeCounters)
+    healed: int = 0
     pages: int = 0
     requests: int = 0
     waited_seconds: float = 0.0
@@ -51,6 +52,7 @@ class StreamResult:
             "error": self.error.as_dict() if self.error else None,
             **self.counters.as_dict(),
             "tombstoned": self.counters.tombstoned,
+            "healed": self.healed,
             "pages": self.pages,
             "requests": self.requests,
             "waited_seconds": round(self.waited_seconds, 3),

@@ -13,6 +13,7 @@ from integrations_pipeline.client import Client
 from integrations_pipeline.spec.clock import Clock, SystemClock
 from integrations_pipeline.spec.connection import Connection, Kind
 from integrations_pipeline.spec.errors import ConfigError, Failed, IntegrationError, LeaseHeld, OffPeak
+from integrations_pipeline.spec.streams import Stream
 from integrations_pipeline.store.lease import Lease, take_lease
 from integrations_pipeline.store.store import Store
 from integrations_pipeline.sync.children import pull_children
@@ -20,6 +21,7 @@ from integrations_pipeline.sync.lists import pull_list
 from integrations_pipeline.sync.progress import Progress, Unwatched
 from integrations_pipeline.sync.pull import Pull
 from integrations_pipeline.sync.result import StreamResult, SyncResult
+from integrations_pipeline.sync.retrying import heal_after_edit
 from integrations_pipeline.sync.shape import shape
 
 RESUME_AFTER = timedelta(minutes=5)
@@ -154,6 +156,7 @@ class StreamJob:
         except Exception as error:  # noqa: BLE001 - also then the run's end is logged
             self.end_with(error)
         if not isinstance(self.result.error, LeaseHeld):
+            self.heal(lease, pull.stream)
             self.shape(lease)
         lease.finish_run(
             self.result.status,
@@ -175,6 +178,13 @@ class StreamJob:
                 pull_list(pull, full=full)
         finally:
             pull.close()
+
+    def heal(self, lease: Lease, stream: Stream) -> None:
+        """After an edit of its rules the boundary looks again at what it had rejected, whatever the source does."""
+        try:
+            self.result.healed = heal_after_edit(lease, stream)
+        except Exception as error:  # noqa: BLE001 - also then the run's end is logged
+            self.end_with(error)
 
     def shape(self, lease: Lease) -> None:
         stream = self.connection.streams[self.name]

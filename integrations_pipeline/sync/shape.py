@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -25,14 +25,17 @@ from integrations_pipeline.store.shaping import (
     shape_chunk,
     shape_done,
     shape_until,
+    waiting_rows,
 )
 from integrations_pipeline.sync.committing import Committer
 
 
-def shape(lease: Lease, stream: Stream, kind: Kind) -> ShapeCounters:
+def shape(lease: Lease, stream: Stream, kind: Kind, *, retry: Sequence[int] | None = ()) -> ShapeCounters:
     """Brings the canonical rows of a stream up to its raw rows: the changed ones, or all after an edit of the mapping.
 
-    Idempotent; an interrupted shape is done again from its last mark, and what was shaped already compares equal.
+    Tries ambiguous matches again, which a person or another row may have settled, and the open rows of quarantine with
+    the ids ``retry`` (None: all). Idempotent; an interrupted shape is done again from its last mark, and what was
+    shaped already compares equal.
     """
     mapping = Mapping(stream, kind)
     state = lease.state()
@@ -46,6 +49,8 @@ def shape(lease: Lease, stream: Stream, kind: Kind) -> ShapeCounters:
             changed = changed_rows(reader, since=since, below=until, limit=CHUNK_RECORDS)
             shape_batches(lease, changed, shaper, committer)
             shape_batches(lease, pending_rows(reader, limit=CHUNK_RECORDS), shaper, committer)
+            shaper.again = True
+            shape_batches(lease, waiting_rows(reader, ids=retry, limit=CHUNK_RECORDS), shaper, committer)
     finally:
         committer.close()
     shape_done(lease, below=until, mapping_hash=mapping.digest)
@@ -67,11 +72,12 @@ class Shaper:
     def __init__(self, stream: Stream, kind: Kind, mapping: Mapping):
         self.kind, self.mapping = kind, mapping
         self.match = stream.map.match if stream.map else []
+        self.again = False
         types = {name: kind.fields[name].type for name in mapping.fields}
         self.forms = [(name, FORMS[types[name]]) for name in mapping.fields if types[name] in FORMS]
 
     def chunk(self, rows: list[RawRow]) -> ShapeChunk:
-        chunk = ShapeChunk(kind=self.kind, fields=self.mapping.fields, match=self.match)
+        chunk = ShapeChunk(kind=self.kind, fields=self.mapping.fields, match=self.match, again=self.again)
         for row in rows:
             if row.deleted:
                 chunk.deletes.append(row.external_id)

@@ -157,7 +157,7 @@ def test_a_backfill_reads_its_month_and_moves_nothing(crm: House) -> None:
 
 @pytest.mark.parametrize("text", ["a@b.de", "Müller 12", "", "2024-13-45"])
 def test_masking_keeps_the_form_only(text: str) -> None:
-    from integrations_pipeline.orchestration.reporting import masked
+    from integrations_pipeline.spec.personal import masked
 
     assert len(masked(text)) == len(text)
     assert not any(c.isalpha() and c != "x" for c in masked(text))
