@@ -111,6 +111,7 @@ def simulate(
     port: Annotated[int, typer.Option(min=0, max=65535, help="On 127.0.0.1; 0 takes a free one.")] = 8765,
     latency: Annotated[float, typer.Option(min=0, help="Milliseconds before each answer.")] = 0.0,
     enforce_limits: Annotated[bool, typer.Option(help="Answer 429 beyond the declared limits.")] = False,
+    fault: Annotated[list[str] | None, typer.Option(help="As '429 every 7th'; may be repeated.")] = None,
     debug: DebugOption = False,
 ) -> None:
     """Imitate outside systems over HTTP on this machine, from their YAML files."""
@@ -118,7 +119,13 @@ def simulate(
 
     raise typer.Exit(
         run_simulate(
-            connections, records=records, seed=seed, port=port, latency_ms=latency, enforce_limits=enforce_limits
+            connections,
+            records=records,
+            seed=seed,
+            port=port,
+            latency_ms=latency,
+            enforce_limits=enforce_limits,
+            faults=fault or [],
         )
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -27,61 +27,125 @@ Mark = tuple[ReadPlace, Any]
 """A place of the answer, and what stands there."""
 
 
+BEFORE_ALL = (-(2**62), -(2**62))
+AFTER_ALL = (2**62, 2**62)
+"""Marks before and after that of any record."""
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What an opaque page token holds: the list it belongs to, and the record after which the page begins."""
+    """What an opaque page token holds: the list it belongs to, the record after which the page begins, its number."""
 
     selection: Selection
     after: tuple[int, int]
     snapshot: int
+    number: int
 
     def text(self) -> str:
-        return urlsafe_b64encode(encode([astuple(self.selection), self.after, self.snapshot])).decode().rstrip("=")
+        parts = [astuple(self.selection), self.after, self.snapshot, self.number]
+        return urlsafe_b64encode(encode(parts)).decode().rstrip("=")
 
 
 def read_token(text: str) -> Token | None:
     """A token of ours, or None."""
     try:
-        parts, after, snapshot = decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        if not all(isinstance(part, int | None) for part in [*parts, *after, snapshot]):
+        parts, after, snapshot, number = decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        if not all(isinstance(part, int | None) for part in [*parts, *after, snapshot, number]):
             return None
-        return Token(Selection(*parts), (after[0], after[1]), snapshot)
+        return Token(Selection(*parts), (after[0], after[1]), snapshot, number)
     except (ValueError, TypeError, ContractError, IndexError):
         return None
 
 
 @dataclass(slots=True)
+class Cut:
+    """The part of a list that a request asks for. ``number`` counts the pages before it."""
+
+    listing: Sequence[int]
+    start: int
+    size: int
+    snapshot: int
+    selection: Selection
+    number: int
+    asked: str | None = None
+    after: tuple[int, int] | None = None
+    more_pages: int = 0
+    page_size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.page_size = self.size
+
+    @property
+    def is_last(self) -> bool:
+        return self.start + self.size >= len(self.listing)
+
+
+@dataclass(slots=True)
 class Page:
-    """The numbers of a page's records, in order, and what the answer says beside them."""
+    """The numbers of a page's records, in order, and what is said of the rest; None where nothing is.
+
+    ``next`` is the text of the next page's token, for the kinds that have one.
+    """
 
     ordinals: Sequence[int]
-    marks: list[Mark] = field(default_factory=list)
     snapshot: int = 0
     is_last: bool = True
+    total: int | None = None
+    pages: int | None = None
+    more: bool | None = None
+    next: str | None = None
+    link: Callable[[str], str] = str
+    marks: list[Mark] = field(default_factory=list)
 
 
 class Pager:
-    """Serves the pages of one view. ``page_limit`` caps what a request may ask for."""
+    """Serves the pages of one view. ``page_limit`` caps what a request may ask for.
 
-    def __init__(self, view: View, dataset: Dataset, descending: bool, page_limit: int | None):
+    ``cutting`` and ``saying`` may change what is cut out of the list, and what is said of the page.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        dataset: Dataset,
+        descending: bool,
+        page_limit: int | None,
+        cutting: Sequence[Callable[[Pager, Cut], None]] = (),
+        saying: Sequence[Callable[[Pager, Cut, Page], None]] = (),
+    ):
         self.view = view
         self.kind = view.pagination
         self.dataset = dataset
         self.descending = descending
         self.page_limit = page_limit
+        self.cutting = cutting
+        self.saying = saying
 
     def page(self, request: Request, selection: Selection) -> Page:
         """The page asked for. Raises DataError for a position that isn't one."""
+        cut = self.cut(request, selection)
+        for change in self.cutting:
+            change(self, cut)
+        page = self.filled(cut)
+        for say in self.saying:
+            say(self, cut, page)
+        self.mark(request, page)
+        return page
+
+    def cut(self, request: Request, selection: Selection) -> Cut:
         kind = self.kind
-        snapshot = self.dataset.next_rank - 1
         if isinstance(kind, PageNumber | Offset):
-            return self.numbered(request, selection, snapshot)
+            return self.numbered(request, selection)
         if isinstance(kind, Keyset):
-            return self.after_key(request, selection, snapshot)
+            return self.after_key(request, selection)
         if isinstance(kind, Cursor | LinkHeader | LinkBody):
-            return self.after_token(request, selection, snapshot)
+            return self.after_token(request, selection)
         listing = self.dataset.listing(selection)
-        return self.cut(listing, 0, len(listing), snapshot)
+        return Cut(listing, 0, len(listing), self.snapshot, selection, 0)
+
+    @property
+    def snapshot(self) -> int:
+        return self.dataset.next_rank - 1
 
     def size(self, request: Request) -> int:
         """As many as asked for, within what the source allows."""
@@ -95,22 +159,54 @@ class Pager:
             raise DataError(f"the page size {size} is too small")
         return min(size, self.page_limit or LARGEST_SIZE)
 
-    def cut(self, listing: Sequence[int], start: int, size: int, snapshot: int) -> Page:
+    def filled(self, cut: Cut) -> Page:
         """A slice of the list in the view's direction, within the source's window."""
-        total = len(listing)
-        window = self.kind.max_records
-        if window is not None and start > 0 and start >= window:
+        total, window = len(cut.listing), self.kind.max_records
+        if window is not None and cut.start > 0 and cut.start >= window:
             raise DataError(f"only the first {window} records of a list can be read")
-        if self.descending:
-            ordinals = listing[max(total - start - size, 0) : max(total - start, 0)][::-1]
-        else:
-            ordinals = listing[start : start + size]
-        page = Page(ordinals, snapshot=snapshot, is_last=start + size >= total)
-        if self.kind.total:
-            page.marks.append((self.kind.total, total))
+        page = Page(
+            self.slice(cut.listing, cut.start, cut.size), cut.snapshot, cut.is_last, total, more=not cut.is_last
+        )
+        page.pages = -(-total // cut.page_size) + cut.more_pages if cut.page_size else None
+        if not cut.is_last:
+            page.next = self.token_after(page.ordinals, cut).text()
         return page
 
-    def numbered(self, request: Request, selection: Selection, snapshot: int) -> Page:
+    def slice(self, listing: Sequence[int], start: int, size: int) -> Sequence[int]:
+        if not self.descending:
+            return listing[start : start + size]
+        total = len(listing)
+        return listing[max(total - start - size, 0) : max(total - start, 0)][::-1]
+
+    def token_after(self, ordinals: Sequence[int], cut: Cut) -> Token:
+        """The token of the page that follows these records, or where there are none, that goes on from the same."""
+        after = self.mark_of(ordinals[-1], cut.selection) if len(ordinals) else cut.after
+        first = AFTER_ALL if self.descending else BEFORE_ALL
+        return Token(cut.selection, first if after is None else after, cut.snapshot, cut.number + 1)
+
+    def mark(self, request: Request, page: Page) -> None:
+        """Writes what is said to the places that are declared for it."""
+        kind = self.kind
+        said: list[tuple[ReadPlace | None, Any]] = [(kind.total, page.total)]
+        if isinstance(kind, PageNumber | Offset):
+            said.append((kind.pages, page.pages))
+        if isinstance(kind, PageNumber | Offset | Keyset | Cursor):
+            said.append((kind.more, page.more))
+        if isinstance(kind, Cursor | LinkHeader | LinkBody) and page.next is not None:
+            said.append((kind.read, self.next_mark(request, page, page.next)))
+        page.marks += [(place, value) for place, value in said if place is not None and value is not None]
+
+    def next_mark(self, request: Request, page: Page, text: str) -> Any:
+        kind, url = self.kind, page.link(link_to(request, text))
+        assert isinstance(kind, Cursor | LinkHeader | LinkBody)
+        if isinstance(kind, LinkHeader):
+            named = kind.read.kind == "header" and kind.read.name.lower() == "link"
+            return f'<{url}>; rel="next"' if named else url
+        if isinstance(kind, LinkBody) or kind.send.kind == "url":
+            return url
+        return {TOKEN_PARAMETER: text} if kind.send.kind == "spread" else text
+
+    def numbered(self, request: Request, selection: Selection) -> Cut:
         kind = self.kind
         assert isinstance(kind, PageNumber | Offset)
         size, listing = self.size(request), self.dataset.listing(selection)
@@ -121,12 +217,8 @@ class Pager:
             raise DataError(f"{kind.send} {sent!r} is no number") from None
         if number < 0:
             raise DataError(f"{kind.send} {sent!r} lies before the first page")
-        page = self.cut(listing, number * size if kind.type == "page_number" else number, size, snapshot)
-        if kind.pages:
-            page.marks.append((kind.pages, -(-len(listing) // size)))
-        if kind.more:
-            page.marks.append((kind.more, not page.is_last))
-        return page
+        start = number * size if kind.type == "page_number" else number
+        return Cut(listing, start, size, self.snapshot, selection, start // size)
 
     # pages after a record
 
@@ -141,15 +233,13 @@ class Pager:
     def mark_of(self, ordinal: int, selection: Selection) -> tuple[int, int]:
         return self.dataset.mark(ordinal) if selection.by_change else (0, ordinal)
 
-    def after_key(self, request: Request, selection: Selection, snapshot: int) -> Page:
+    def after_key(self, request: Request, selection: Selection) -> Cut:
         kind = self.kind
         assert isinstance(kind, Keyset)
         listing, sent = self.dataset.listing(selection), request.sent(kind.send)
         start = 0 if sent in (None, "") else self.start_after(listing, selection, self.mark_of_key(sent, selection))
-        page = self.cut(listing, start, self.size(request), snapshot)
-        if kind.more:
-            page.marks.append((kind.more, not page.is_last))
-        return page
+        size = self.size(request)
+        return Cut(listing, start, size, self.snapshot, selection, -(-start // size))
 
     def mark_of_key(self, sent: Any, selection: Selection) -> tuple[int, int]:
         """The mark of the item a page goes on after. Raises DataError for an unknown one."""
@@ -182,34 +272,15 @@ class Pager:
         unwrap = self.view.records.unwrap if self.view.records else None
         return isinstance(self.kind, Keyset) and bool(unwrap and unwrap.parts)
 
-    def after_token(self, request: Request, selection: Selection, snapshot: int) -> Page:
-        kind = self.kind
-        token = read_token(self.sent_token(request) or "")
-        if token:
-            selection, snapshot = token.selection, token.snapshot
-        listing = self.dataset.listing(selection)
-        start = self.start_after(listing, selection, token.after) if token else 0
-        page = self.cut(listing, start, self.size(request), snapshot)
-        self.mark_next(request, selection, page)
-        if isinstance(kind, Cursor) and kind.more:
-            page.marks.append((kind.more, not page.is_last))
-        return page
-
-    def mark_next(self, request: Request, selection: Selection, page: Page) -> None:
-        """Says where the next page is, if there is one."""
-        kind = self.kind
-        assert isinstance(kind, Cursor | LinkHeader | LinkBody)
-        if page.is_last or not len(page.ordinals):
-            return
-        text = Token(selection, self.mark_of(page.ordinals[-1], selection), page.snapshot).text()
-        url = link_to(request, text)
-        if isinstance(kind, LinkHeader):
-            named = kind.read.kind == "header" and kind.read.name.lower() == "link"
-            page.marks.append((kind.read, f'<{url}>; rel="next"' if named else url))
-        elif isinstance(kind, LinkBody) or kind.send.kind == "url":
-            page.marks.append((kind.read, url))
-        else:
-            page.marks.append((kind.read, {TOKEN_PARAMETER: text} if kind.send.kind == "spread" else text))
+    def after_token(self, request: Request, selection: Selection) -> Cut:
+        asked = self.sent_token(request)
+        token = read_token(asked or "")
+        if token is None:
+            return Cut(self.dataset.listing(selection), 0, self.size(request), self.snapshot, selection, 0)
+        listing = self.dataset.listing(token.selection)
+        start = self.start_after(listing, token.selection, token.after)
+        size = self.size(request)
+        return Cut(listing, start, size, token.snapshot, token.selection, token.number, asked, token.after)
 
     def sent_token(self, request: Request) -> str | None:
         """The page token in a request. Raises DataError for one that isn't ours."""
@@ -230,6 +301,19 @@ class Pager:
         """A page's token may stand where the first page has the stream's cursor."""
         cursor = self.dataset.plan.cursor
         return isinstance(self.kind, Cursor) and cursor is not None and cursor.send == self.kind.send
+
+
+def has_position(view: View, request: Request) -> bool:
+    """Whether a request asks for another page than the first."""
+    kind = view.pagination
+    if TOKEN_PARAMETER in request.query:
+        return True
+    place = getattr(kind, "send", None)
+    sent = None if place is None else request.sent(place)
+    if isinstance(kind, Cursor):
+        return read_token("" if sent is None else as_text(sent)) is not None
+    first = str(kind.first) if isinstance(kind, PageNumber | Offset) else ""
+    return sent is not None and as_text(sent) != first
 
 
 def link_to(request: Request, token: str) -> str:

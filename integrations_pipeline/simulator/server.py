@@ -8,6 +8,9 @@
 - ``GET …/contents`` gives the true contents as JSON lines; ``?deleted=true`` adds tombstones.
 - ``GET /_simulator/CONNECTION/requests`` gives the request log; ``POST /_simulator/CONNECTION/reset`` begins anew.
 - ``POST /_simulator/CONNECTION/expire``: opaque cursors given out so far have expired.
+- ``GET …/truth`` gives each record that ever was as JSON lines: ``key``, ``version``, ``deleted``, ``faults``.
+- ``GET /_simulator/CONNECTION/faults`` gives the faults that are on with their counts, and how many requests came, were
+  answered by 429, and came while their sender had been told to wait; ``POST`` with ``{"faults": […]}`` replaces them.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -26,8 +29,9 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from integrations_pipeline.simulator.simulation import Simulation
+from integrations_pipeline.simulator.simulation import Row, Simulation
 from integrations_pipeline.simulator.views import Request
+from integrations_pipeline.simulator.wire import BadResponse, OpenProtocol
 from integrations_pipeline.spec.decoding import decode, encode
 from integrations_pipeline.spec.errors import ContractError, DataError
 
@@ -43,13 +47,17 @@ class Application:
 
     def __init__(self, simulations: Iterable[Simulation]):
         self.simulations = {simulation.name: simulation for simulation in simulations}
+        self.server: uvicorn.Server | None = None
+        self.restart: asyncio.Task[None] | None = None
         self.app = Starlette(
             routes=[
                 Route("/_simulator/", self.overview),
                 Route("/_simulator/{connection}/requests", self.requests),
                 Route("/_simulator/{connection}/reset", self.reset, methods=["POST"]),
                 Route("/_simulator/{connection}/expire", self.expire, methods=["POST"]),
+                Route("/_simulator/{connection}/faults", self.faults, methods=["GET", "POST"]),
                 Route("/_simulator/{connection}/{stream}/contents", self.contents),
+                Route("/_simulator/{connection}/{stream}/truth", self.truth),
                 Route("/_simulator/{connection}/{stream}/{verb}", self.change, methods=["POST"]),
                 Route("/{connection}/{rest:path}", self.imitate, methods=METHODS),
             ]
@@ -63,7 +71,30 @@ class Application:
         if simulation.latency_ms:
             await asyncio.sleep(simulation.latency_ms / 1000)
         answer = simulation.answer(await request_of(http, simulation.name))
-        return Response(answer.body, answer.status, answer.headers, media_type="application/json")
+        if answer.delay_seconds:
+            await asyncio.sleep(answer.delay_seconds)
+        if answer.delivery is None:
+            return Response(answer.body, answer.status, answer.headers, media_type="application/json")
+        if answer.delivery.name == "down":
+            self.go_down(answer.delivery.arguments["duration"])
+        return BadResponse(answer)
+
+    def go_down(self, seconds: float) -> None:
+        """Refuses connections for so long, and resets those that stand."""
+        server = self.server
+        if server is None or self.restart is not None:
+            return
+        port = server.servers[0].sockets[0].getsockname()[:2]
+        for listening in server.servers:
+            listening.close()
+        for connection in list(server.server_state.connections):
+            connection.transport.abort()
+        self.restart = asyncio.create_task(self.come_back(server, port, seconds))
+
+    async def come_back(self, server: uvicorn.Server, address: tuple[str, int], seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await server.startup([socket.create_server(address)])
+        self.restart = None
 
     def meant(self, http: HttpRequest) -> Simulation:
         """The simulation a control request is about. Raises DataError for an unknown one, or a caller from outside."""
@@ -100,15 +131,32 @@ class Application:
             return json_response({"error": error.what}, 400)
         return json_response({})
 
-    async def contents(self, http: HttpRequest) -> Response:
+    async def faults(self, http: HttpRequest) -> Response:
+        """Tells the faults, or replaces them."""
         try:
             simulation = self.meant(http)
-            simulation.dataset(http.path_params["stream"])
+            if http.method == "POST":
+                simulation.switch(faults_in(decode(await http.body() or b"{}")))
+        except (DataError, ContractError) as error:
+            return json_response({"error": error.what}, 400)
+        return json_response(simulation.report())
+
+    async def contents(self, http: HttpRequest) -> Response:
+        deleted = http.query_params.get("deleted") == "true"
+        return self.lines(http, lambda simulation, stream: simulation.contents(stream, deleted=deleted))
+
+    async def truth(self, http: HttpRequest) -> Response:
+        return self.lines(http, lambda simulation, stream: simulation.truth(stream))
+
+    def lines(self, http: HttpRequest, rows: Callable[[Simulation, str], Iterator[Row]]) -> Response:
+        """Rows of a stream as JSON lines."""
+        stream = http.path_params["stream"]
+        try:
+            simulation = self.meant(http)
+            simulation.dataset(stream)
         except DataError as error:
             return json_response({"error": error.what}, 400)
-        deleted = http.query_params.get("deleted") == "true"
-        lines = json_lines(simulation, http.path_params["stream"], deleted)
-        return StreamingResponse(lines, media_type="application/x-ndjson")
+        return StreamingResponse(json_lines(rows(simulation, stream)), media_type="application/x-ndjson")
 
     async def change(self, http: HttpRequest) -> Response:
         """Insert, update or delete; answers with the external ids."""
@@ -136,6 +184,14 @@ def changes(simulation: Simulation, stream: str, verb: str, given: dict[str, Any
     raise DataError(f"insert, update or delete was expected, not {verb}")
 
 
+def faults_in(given: Any) -> list[str]:
+    """The faults of a control request. Raises DataError where there are none."""
+    found = given.get("faults") if isinstance(given, dict) else None
+    if not isinstance(found, list):
+        raise DataError('{"faults": ["429 every 7th"]} was expected, or an empty list')
+    return found
+
+
 def json_response(value: Any, status: int = 200) -> Response:
     return Response(encode(value), status, media_type="application/json")
 
@@ -151,10 +207,10 @@ async def request_of(http: HttpRequest, mount: str) -> Request:
     return Request(http.method, path, query, headers, content, origin)
 
 
-async def json_lines(simulation: Simulation, stream: str, deleted: bool) -> AsyncIterator[bytes]:
-    """The contents a few hundred lines at a time, so that a million records pass in flat memory."""
+async def json_lines(rows: Iterator[Row]) -> AsyncIterator[bytes]:
+    """Rows a few hundred lines at a time, so that a million records pass in flat memory."""
     lines: list[bytes] = []
-    for row in simulation.contents(stream, deleted=deleted):
+    for row in rows:
         lines.append(encode(row) + b"\n")
         if len(lines) == LINES_AT_ONCE:
             yield b"".join(lines)
@@ -168,7 +224,7 @@ class Running:
 
     def __init__(self, simulations: Iterable[Simulation], listener: socket.socket):
         self.application = Application(simulations)
-        self.server = uvicorn.Server(configuration(self.application))
+        self.server = server_of(self.application)
         self.port: int = listener.getsockname()[1]
         self.thread = threading.Thread(target=self.server.run, args=([listener],), name="simulator", daemon=True)
         self.thread.start()
@@ -213,14 +269,17 @@ def run(
     """Serves until interrupted, in the calling thread; ``started`` is told the port. Raises OSError for a taken one."""
     listener = socket.create_server((host, port))
     started(listener.getsockname()[1])
-    uvicorn.Server(configuration(Application(simulations))).run([listener])
+    server_of(Application(simulations)).run([listener])
 
 
-def configuration(application: Application) -> uvicorn.Config:
-    return uvicorn.Config(
+def server_of(application: Application) -> uvicorn.Server:
+    configuration = uvicorn.Config(
         application.app,
+        http=OpenProtocol,
         access_log=False,
         log_config=None,
         lifespan="off",
         timeout_graceful_shutdown=1,
     )
+    application.server = uvicorn.Server(configuration)
+    return application.server

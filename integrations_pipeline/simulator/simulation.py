@@ -1,8 +1,8 @@
 """One simulated source: answers the requests its YAML declares, and lets tests change and inspect what it holds.
 
-A request passes `Simulation.answer` in order: credentials, limits, view, page. Seeded faults will wrap that method,
-since whatever a source does wrong shows in an answer; webhooks will listen where `changed` is called; writes will be
-further purposes of a view. All three see the same datasets.
+A request passes `Simulation.answer` in order: credentials, faults that stand instead of an answer, limits, view, page,
+faults of the finished answer. Webhooks will listen where `changed` is called; writes will be further purposes of a
+view. All see the same datasets.
 """
 
 from __future__ import annotations
@@ -10,23 +10,31 @@ from __future__ import annotations
 import re
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from functools import partial
 from threading import RLock
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from integrations_pipeline.simulator import shaping, stamps
 from integrations_pipeline.simulator.access import Access, Limits
+from integrations_pipeline.simulator.answer import Answer, refusal
 from integrations_pipeline.simulator.dataset import CHILDREN, Dataset, Selection
-from integrations_pipeline.simulator.paging import Page, Pager, item_id, read_token
+from integrations_pipeline.simulator.faults.answers import Asking, too_many
+from integrations_pipeline.simulator.faults.board import Board, Switched
+from integrations_pipeline.simulator.faults.registry import CHANGES, CONCERNS, CUTS, INSTEAD, PAGES, REPLIES, spoilt_row
+from integrations_pipeline.simulator.faults.rows import Spoiling
+from integrations_pipeline.simulator.paging import Cut, Page, Pager, has_position, item_id, read_token
 from integrations_pipeline.simulator.records import Plan, put
+from integrations_pipeline.simulator.told import Told
 from integrations_pipeline.simulator.views import Request, View, Views, below_mount
 from integrations_pipeline.spec.clock import Clock, SystemClock
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.decoding import encode
 from integrations_pipeline.spec.errors import CursorExpired, DataError, IntegrationError, NotFound
+from integrations_pipeline.spec.faults import Fault
 from integrations_pipeline.spec.paths import MISSING, Path, parse_path
 from integrations_pipeline.spec.placeholders import as_text
 from integrations_pipeline.spec.places import SendPlace
@@ -44,16 +52,6 @@ STATUSES: dict[type[IntegrationError], int] = {DataError: 400, NotFound: 404, Cu
 Row = dict[str, Any]
 
 
-@dataclass(slots=True)
-class Answer:
-    """A whole answer. ``count`` is how many records it holds."""
-
-    status: int
-    body: bytes
-    headers: dict[str, str] = field(default_factory=dict)
-    count: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One line of the request log. ``path`` is below the mount, ``stream`` is empty where none was meant."""
@@ -67,10 +65,8 @@ class Asked:
     purpose: str
     status: int
     count: int
-
-
-def refusal(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Answer:
-    return Answer(status, encode({"error": {"code": code, "message": message}}), dict(headers or {}))
+    host: str
+    faults: tuple[str, ...]
 
 
 class Simulation:
@@ -78,7 +74,8 @@ class Simulation:
 
     ``records`` is how many each top-level stream holds (a key of few values holds fewer), ``page_limit`` caps what a
     page may hold, ``secrets`` gives values by name (default: as the connection resolves them; ConfigError where one is
-    missing), ``latency_ms`` is added to every answer. Thread-safe.
+    missing), ``latency_ms`` is added to every answer, ``faults`` are switched on from the beginning (default:
+    those of the YAML; DataError for what is none). Thread-safe.
     """
 
     def __init__(
@@ -92,6 +89,7 @@ class Simulation:
         enforce_limits: bool = False,
         latency_ms: float = 0.0,
         clock: Clock | None = None,
+        faults: Sequence[Fault | str] | None = None,
     ):
         self.connection = imitated(connection) if is_simulated(connection) else connection
         self.name = connection.name
@@ -110,6 +108,8 @@ class Simulation:
             self.dataset(name)
         self.generation = 0  # of opaque cursors; those of an earlier one have expired
         self.log: deque[Asked] = deque(maxlen=LOGGED_REQUESTS)
+        self.told = Told(self.clock.monotonic_seconds)
+        self.faults = Board(connection.faults if faults is None else faults, seed, self.clock, list(connection.streams))
         self.kept: OrderedDict[tuple[str, ...], Answer] = OrderedDict()
         self.kept_bytes = 0
 
@@ -144,22 +144,50 @@ class Simulation:
     def answer(self, request: Request) -> Answer:
         """The answer to any request; never raises on what is sent."""
         with self.lock:
+            self.faults.begin()
+            self.told.asked()
             view = self.views.match(request)
+            stream = view.stream if view else ""
             try:
-                answer = self.refused(request) or self.viewed(view, request)
+                answer = self.refused(request, view) or self.viewed(view, request)
             except tuple(STATUSES) as error:
                 answer = refusal(STATUSES[type(error)], error.error_class, error.what)
+            answer = self.spoilt(answer, stream)
+            self.told.answered(answer)
             self.note(request, view, answer)
             return answer
 
-    def refused(self, request: Request) -> Answer | None:
+    def refused(self, request: Request, view: View | None) -> Answer | None:
+        """What stands instead of an answer: wrong credentials, a fault, a limit."""
         if not self.access.allows(request):
             return refusal(401, "unauthorized", "the credentials are missing or wrong")
         path = request.path.removeprefix(self.views.base)
+        instead = self.instead(request, view)
+        if instead is not None:
+            return instead
         wait = self.limits.refuse(request.method, path) if self.limits else None
-        if wait is None:
-            return None
-        return refusal(429, "rate_limited", f"too many requests: wait {wait} s", {"Retry-After": str(wait)})
+        return None if wait is None else too_many(wait)
+
+    def instead(self, request: Request, view: View | None) -> Answer | None:
+        """The answer of the first fault that has one for this request."""
+        for switched in self.faults.of("answer", view.stream if view else ""):
+            asking = Asking(request, switched, self.clock, view is not None and has_position(view, request))
+            concerns = CONCERNS.get(switched.fault.name)
+            if (concerns is None or concerns(asking)) and self.faults.strikes(switched):
+                answer = INSTEAD[switched.fault.name](asking)
+                if answer is not None:
+                    return answer
+        return None
+
+    def spoilt(self, answer: Answer, stream: str) -> Answer:
+        """The finished answer with the faults of its text and its delivery."""
+        struck = list(self.faults.turns("reply", stream))
+        if not struck:
+            return answer
+        answer = replace(answer, headers=dict(answer.headers))  # the cache keeps the good one
+        for switched in struck:
+            REPLIES[switched.fault.name](answer, switched)
+        return answer
 
     def note(self, request: Request, view: View | None, answer: Answer) -> None:
         if self.limits:
@@ -176,6 +204,8 @@ class Simulation:
             purpose,
             answer.status,
             answer.count,
+            request.headers.get("host", ""),
+            tuple(self.faults.struck),
         )
         self.log.append(entry)
 
@@ -183,15 +213,18 @@ class Simulation:
         """The answer of a view, from the cache where nothing changed since an equal request."""
         if view is None:
             raise NotFound(f"nothing is at {request.method} {request.path}")
+        for switched in self.faults.turns("change", view.stream) if view.purpose in ("list", "full") else ():
+            CHANGES[switched.fault.name](self, view.stream, switched)
         validators = self.validators(view)
         if validators and is_fresh(request, validators):
             return Answer(304, b"", validators)
         key = (request.method, request.path, request.query_string, request.content.hex(), request.origin)
-        answer = self.kept.get(key)
+        answer = None if self.faults.alters_pages else self.kept.get(key)
         if answer is None:
             answer = self.fresh(view, request)
             answer.headers.update(validators)
-            self.keep(key, answer)
+            if not self.faults.alters_pages:
+                self.keep(key, answer)
         return answer
 
     def keep(self, key: tuple[str, ...], answer: Answer) -> None:
@@ -297,15 +330,16 @@ class Simulation:
     ) -> Answer:
         plan, cursor = dataset.plan, dataset.plan.cursor
         descending = cursor is not None and cursor.order == "desc" and view.purpose != "feed"
-        page = Pager(view, dataset, descending, self.page_limit).page(request, selection)
+        page = self.pager(view, dataset, descending).page(request, selection)
         parent_row = self.row(dataset.parents, parent) if dataset.parents and parent is not None else None
         shape = shaping.Shape(plan, view.records or plan.stream.rows, shaping.around_of(plan, parent_row))
+        spoiling = Spoiling(plan)
         if view.purpose == "feed":
             items: Sequence[Any] = [self.deleted_key(dataset, ordinal) for ordinal in page.ordinals]
         elif self.wrapped(view):
             items = [shape.item(self.row(dataset, o), item_id(dataset.mark(o))) for o in page.ordinals]
         else:
-            items = [shape.item(row) for row in self.rows(dataset, page.ordinals)]
+            items = self.items(dataset, page, spoiling, shape)
         body, headers = shape.body(items), shape.headers
         self.mark_cursor(cursor, page)
         for place, value in page.marks:
@@ -313,7 +347,26 @@ class Simulation:
                 headers[place.name] = as_text(value)
             elif isinstance(body, dict) and place.path.parts:
                 put(body, place.path.parts, value)
-        return Answer(200, encode(body), headers, len(page.ordinals))
+        return Answer(200, spoiling.finished(encode(body)), headers, len(page.ordinals))
+
+    def pager(self, view: View, dataset: Dataset, descending: bool) -> Pager:
+        """With the faults of pages whose turn it is."""
+        if view.purpose == "feed":
+            return Pager(view, dataset, descending, self.page_limit)
+        cutting = [partial(cut_by, switched) for switched in self.faults.turns("cut", view.stream)]
+        saying = [partial(say_by, switched) for switched in self.faults.turns("page", view.stream)]
+        return Pager(view, dataset, descending, self.page_limit, cutting, saying)
+
+    def items(self, dataset: Dataset, page: Page, spoiling: Spoiling, shape: shaping.Shape) -> list[Any]:
+        """The records of a page as they stand in its list."""
+        rows, stream = self.rows(dataset, page.ordinals), dataset.plan.name
+        if not any(self.faults.of("row", stream)):
+            return [shape.item(row) for row in rows]
+        return [
+            shape.item(found) if isinstance(found, dict) else found
+            for ordinal, row in zip(page.ordinals, rows, strict=True)
+            for found in spoilt_row(self.faults, spoiling, stream, ordinal, row)
+        ]
 
     def mark_cursor(self, cursor: StreamCursor | None, page: Page) -> None:
         """An opaque cursor stands on each page, or on the last one; it holds where the list began to be read."""
@@ -406,6 +459,23 @@ class Simulation:
             if dataset.lives(ordinal) or deleted:
                 yield self.landed(dataset, ordinal)
 
+    def truth(self, stream: str) -> Iterator[Row]:
+        """Each record that ever was: its external id, the value it is ordered by, whether it is deleted, its faults."""
+        dataset = self.dataset(stream)
+        if dataset.plan.stream.parent:
+            for row in self.lying_inside(dataset):
+                yield {"key": external_id_of(dataset, row), "version": None, "deleted": False, "faults": []}
+            return
+        ordered_by = dataset.plan.stream.version or dataset.plan.stamp_path
+        for ordinal in dataset.all():
+            row = self.landed(dataset, ordinal)
+            yield {
+                "key": external_id_of(dataset, row),
+                "version": None if ordered_by is None else ordered_by.get(row),
+                "deleted": not dataset.lives(ordinal),
+                "faults": self.faults.of_row(stream, ordinal),
+            }
+
     def lying_inside(self, dataset: Dataset) -> Iterator[Row]:
         """The rows of a stream that lies inside its parent's records."""
         parents = dataset.parents
@@ -494,9 +564,7 @@ class Simulation:
 
     def external_id(self, dataset: Dataset, ordinal: int) -> str:
         """One key's text, or a composite one as a JSON array."""
-        row = self.landed(dataset, ordinal)
-        parts = [None if (value := path.get(row)) is MISSING else value for path in dataset.plan.stream.primary_key]
-        return as_text(parts[0]) if len(parts) == 1 else encode(parts).decode()
+        return external_id_of(dataset, self.landed(dataset, ordinal))
 
     def reset(self) -> None:
         """The seeded beginning: no change, no log."""
@@ -506,6 +574,20 @@ class Simulation:
             self.kept.clear()
             self.kept_bytes = 0
             self.log.clear()
+            self.told.reset()
+            self.switch([one.fault for one in self.faults.switched])
+
+    def switch(self, faults: Sequence[Fault | str]) -> None:
+        """Replaces the faults; an empty list ends them. Raises DataError for what is none, and changes nothing."""
+        with self.lock:
+            self.faults.switch(faults)
+            self.kept.clear()
+            self.kept_bytes = 0
+
+    def report(self) -> dict[str, Any]:
+        """The faults with their counts; requests, answers of 429, and requests that came while told to wait."""
+        with self.lock:
+            return {"faults": self.faults.report(), **self.told.report()}
 
     def expire_cursors(self) -> None:
         """From now on every opaque cursor given out so far is answered by 410."""
@@ -518,6 +600,19 @@ class Simulation:
         """The request log, oldest first; at most the last LOGGED_REQUESTS."""
         with self.lock:
             return list(self.log)
+
+
+def external_id_of(dataset: Dataset, row: Row) -> str:
+    parts = [None if (value := path.get(row)) is MISSING else value for path in dataset.plan.stream.primary_key]
+    return as_text(parts[0]) if len(parts) == 1 else encode(parts).decode()
+
+
+def cut_by(switched: Switched, pager: Pager, cut: Cut) -> None:
+    CUTS[switched.fault.name](pager, cut, switched)
+
+
+def say_by(switched: Switched, pager: Pager, cut: Cut, page: Page) -> None:
+    PAGES[switched.fault.name](pager, cut, page, switched)
 
 
 def is_fresh(request: Request, validators: Mapping[str, str]) -> bool:

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, PrivateAttr, field_validator
 from pydantic import Field as Key
 
 from integrations_pipeline.spec.api import Api
+from integrations_pipeline.spec.faults import FaultText
 from integrations_pipeline.spec.fields import Field
 from integrations_pipeline.spec.forms import (
     Duration,
@@ -112,7 +113,7 @@ class Connection(Model):
     alerts: list[Alert] = []
     owner: Owner | None = None
     tags: list[Tag] = []
-    faults: dict[str, Any] = {}
+    faults: list[FaultText] = []
     log_bodies: Literal["failures", "all"] = "failures"
     hooks: Hooks = Hooks()
     api: Api

@@ -43,6 +43,13 @@ CASES: dict[str, list[tuple[str, str, str]]] = {
             "another name was expected: <reference> has a meaning",
         )
     ],
+    "fault_on_nothing": [
+        (
+            SHOP + "faults:\n- 429 every 7th\n- reset 5% on order  #!\n",
+            "faults[1]",
+            "a stream was expected after `on`, not order (did you mean 'orders'?)",
+        )
+    ],
     "unknown_secret": [
         (
             SHOP.replace("api:", "secrets: {token: {env: T}}\napi:\n  headers: {X: $token}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from integrations_pipeline.spec import limits
+from integrations_pipeline.spec.faults import WHEN
 from integrations_pipeline.spec.refusals.checked import Checked, Told, refusal
 from integrations_pipeline.spec.secrets import reference_in
 from integrations_pipeline.spec.wording import did_you_mean, one_of
@@ -13,6 +14,7 @@ RESERVED_WORDS = ("cursor", "external_id", "fields", "items", "reference", "idem
 RESERVED_PREFIXES = ("cursor", "key", "record", "fields", "kept", "subscription")
 SECRET_HOLDERS = frozenset(("auth", "headers", "query", "body", "verify", "handshake"))
 CREDENTIALS = ("token", "password", "key", "client_secret", "refresh_token")
+FAULT_ON = re.compile(WHEN["stream"].pattern.removesuffix("$") + r"\b")
 INSIDE = re.compile(r"\$([a-z_][a-z0-9_]*)")
 
 
@@ -85,6 +87,16 @@ def unused_secret(c: Checked) -> Told:
 
 def secret_places(c: Checked) -> Told:
     return ((path, value) for path, value in c.secret_texts if SECRET_HOLDERS.intersection(path[:-1]))
+
+
+@refusal
+def fault_on_nothing(c: Checked) -> Told:
+    given = c.data.get("faults")
+    for index, text in enumerate(given if isinstance(given, list) else []):
+        found = FAULT_ON.search(text) if isinstance(text, str) else None
+        if found and found["stream"] not in c.stream_names:
+            name = found["stream"]
+            yield ("faults", index), f"a stream was expected after `on`, not {name}{did_you_mean(name, c.stream_names)}"
 
 
 @refusal
