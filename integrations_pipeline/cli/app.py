@@ -131,15 +131,28 @@ def simulate(
 
 
 @app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8766,
+    debug: DebugOption = False,
+) -> None:
+    """Receive webhooks: verify each delivery and store its events, until Ctrl-C."""
+    from integrations_pipeline.cli.serving import run_serve
+
+    raise typer.Exit(run_serve(host=host, port=port))
+
+
+@app.command()
 def up(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Of the UI, on 127.0.0.1.")] = 3000,
+    gateway_port: Annotated[int, typer.Option(min=1, max=65535, help="Of the gateway, on 127.0.0.1.")] = 8766,
     records: Annotated[int, typer.Option(min=10, max=1_000_000, help="Per stream of the simulated demo.")] = 1_000,
     debug: DebugOption = False,
 ) -> None:
-    """Start the database, the simulated demo, Dagster's UI and its daemon; Ctrl-C stops them."""
+    """Start the database, the simulated demo, the gateway, Dagster's UI and its daemon; Ctrl-C stops them."""
     from integrations_pipeline.cli.upping import run_up
 
-    raise typer.Exit(run_up(port=port, records=records))
+    raise typer.Exit(run_up(port=port, gateway_port=gateway_port, records=records))
 
 
 @app.command("database-url")

@@ -1,4 +1,4 @@
-"""`integrations up`: database, simulator, Dagster's UI and daemon, until Ctrl-C."""
+"""`integrations up`: database, simulator, gateway, Dagster's UI and daemon, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import shutil
-import signal
 import socket
 import sys
 import tempfile
@@ -15,11 +14,11 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 
 from integrations_pipeline.cli import output
 from integrations_pipeline.cli.children import Child, stop_all
 from integrations_pipeline.cli.demo import Demo
+from integrations_pipeline.cli.stopping import Stopped, stopped_by_signals
 from integrations_pipeline.spec.errors import ConfigError, IntegrationError
 from integrations_pipeline.spec.home import Home, checkout
 from integrations_pipeline.store.server import EmbeddedServer
@@ -30,11 +29,7 @@ DATABASE_SECONDS = 2.0
 """How often the database is looked for; a killed one is back within about this and its recovery."""
 
 
-class Stopped(Exception):
-    """Somebody asked this program to stop."""
-
-
-def run_up(*, port: int, records: int) -> int:
+def run_up(*, port: int, gateway_port: int, records: int) -> int:
     """Starts everything, prints the UI's address, stays until Ctrl-C or SIGTERM, stops what it started."""
     home = Home.from_environment()
     folder = home.state / "dagster"
@@ -48,12 +43,16 @@ def run_up(*, port: int, records: int) -> int:
             demo = stack.enter_context(Demo(home, records))
             environment = {**os.environ, **demo.environment}
             sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="integrations-up-")))
-            children = dagster_processes(home, folder, sockets, environment)
+            children = [*dagster_processes(home, folder, sockets, environment), gateway(home, folder, environment)]
             stack.callback(stop_all, children)
             for child in children:
                 child.end_leftovers()  # of an `up` that was killed: they hold its port
-            free = free_port(port)
-            next(child for child in children if child.name == "webserver").command += ["--port", str(free)]
+            free, door = free_port(port, "UI", "--port"), free_port(gateway_port, "gateway", "--gateway-port")
+            for child in children:
+                child.command += {"webserver": ["--port", str(free)], "gateway": ["--port", str(door)]}.get(
+                    child.name, []
+                )
+            say(f"webhooks: http://127.0.0.1:{door}/webhooks/CONNECTION")
             stay(home, children, demo, free, began)
         except Stopped:
             say("stopping: what was committed is kept, runs under way go on at the next start")
@@ -67,23 +66,6 @@ def say(text: str) -> None:
 def tell(*news: str | None) -> None:
     for one in filter(None, news):
         say(one)
-
-
-@contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """SIGTERM and Ctrl-C raise Stopped, once: a second one doesn't interrupt the stopping."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(one, signal.SIG_IGN)
-        raise Stopped
-
-    before = {one: signal.signal(one, stop) for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
 
 
 @contextmanager
@@ -101,7 +83,7 @@ def alone(home: Home) -> Iterator[None]:
         yield
 
 
-def free_port(wanted: int) -> int:
+def free_port(wanted: int, whose: str, option: str) -> int:
     """The port wanted, or a free one with a word about it."""
     for port in (wanted, 0):
         with socket.socket() as probe:
@@ -112,7 +94,7 @@ def free_port(wanted: int) -> int:
                 continue
             found = int(probe.getsockname()[1])
             if found != wanted:
-                say(f"port {wanted} of 127.0.0.1 is taken: the UI takes {found}; `--port` chooses another")
+                say(f"port {wanted} of 127.0.0.1 is taken: the {whose} takes {found}; `{option}` chooses another")
             return found
     raise ConfigError("no port of 127.0.0.1 is free", who="whoever runs this machine", next="close some programs")
 
@@ -131,6 +113,12 @@ def dagster_processes(home: Home, folder: Path, sockets: Path, environment: Mapp
     daemon = ["dagster._daemon", "run", "--workspace", str(workspace)]
     commands = {"code": code, "webserver": web, "daemon": daemon}
     return [Child(name, [*python, *command], common, folder) for name, command in commands.items()]
+
+
+def gateway(home: Home, folder: Path, environment: Mapping[str, str]) -> Child:
+    """The door for webhooks, as `integrations serve` starts it."""
+    command = [sys.executable, "-c", "from integrations_pipeline.cli import main; main()", "serve"]
+    return Child("gateway", command, {**environment, "INTEGRATIONS_HOME": str(home.root)}, folder)
 
 
 def instance_file(home: Home) -> Path:

@@ -56,7 +56,7 @@ class Delivery:
     @cached_property
     def document(self) -> Any:
         """What the paths of `webhook` look into. Without a body it is the query, dotted names as objects."""
-        if not self.body:
+        if not self.body and self.query:
             return object_of(self.query)
         if self.payload == "json":
             return decode(self.body)
@@ -82,8 +82,24 @@ class Delivery:
             return list(self.header(place.name))
         if place.kind == "query":
             return [value for name, value in self.query if name == place.name]
-        found = place.path.get(self.document)
-        return [] if found is MISSING or found is None else [found]
+        return value_at(place, self.document)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One event of a delivery that holds several: a plain path looks into it, the other places into the delivery."""
+
+    delivery: Delivery
+    document: Any
+
+    def values(self, place: ReadPlace) -> list[Any]:
+        """Everything that stands at a place; nothing where there is nothing."""
+        return value_at(place, self.document) if place.kind == "here" else self.delivery.values(place)
+
+
+def value_at(place: ReadPlace, document: Any) -> list[Any]:
+    found = place.path.get(document)
+    return [] if found is MISSING or found is None else [found]
 
 
 def form_fields(text: str) -> Fields:
@@ -134,7 +150,7 @@ def object_of(fields: Fields) -> dict[str, Any]:
     return found
 
 
-def joined(delivery: Delivery, places: Sequence[ReadPlace]) -> str | None:
+def joined(source: Delivery | Part, places: Sequence[ReadPlace]) -> str | None:
     """What stands at some places, with dots between; None where there is nothing at any of them."""
-    found = [as_text(value) for place in places for value in delivery.values(place)[:1]]
+    found = [as_text(value) for place in places for value in source.values(place)[:1]]
     return ".".join(found) if found else None

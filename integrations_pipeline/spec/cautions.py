@@ -18,7 +18,7 @@ def cautions(connections: Mapping[str, Connection]) -> dict[str, list[str]]:
     return told
 
 
-NOT_YET = ("hooks", "webhook", "alerts")
+NOT_YET = ("hooks", "alerts")
 """Keys of a connection that people would rely on, and that nothing acts on so far (docs/grammar.md)."""
 
 
@@ -29,6 +29,8 @@ def not_yet(one: Connection) -> Iterator[str]:
     given += [f"streams.{name}.deletes.feed" for name, stream in one.streams.items() if has_feed(stream)]
     if given:
         yield f"{', '.join(given)}: read and checked, but nothing acts on it in this version"
+    if one.webhook is not None:
+        yield "webhook: `integrations serve` receives and keeps its events, but nothing applies them in this version"
 
 
 def has_feed(stream: Stream) -> bool:

@@ -96,6 +96,12 @@ class Up:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)["data"]
 
+    def gateway_health(self) -> int:
+        address = re.search(r"webhooks: (http://\S+)/webhooks/", self.said())
+        assert address is not None
+        with urllib.request.urlopen(f"{address[1]}/healthz", timeout=30) as answer:
+            return int(answer.status)
+
     def runs(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.ask(RUNS)["runsOrError"]["results"]
         return found
@@ -173,6 +179,7 @@ def up(root: Path) -> Iterator[Up]:
 def test_up_shows_the_demo_runs_what_it_is_told_and_leaves_nothing(up: Up) -> None:
     demo = {"demo_rates/rates", "demo_rates/currencies", "canonical/exchange_rate", "demo_shop/products"}
     until(lambda: demo <= up.materialized())
+    assert until(up.gateway_health) == 200
     run = up.launch("demo_rates/rates", "canonical/exchange_rate")
     until(lambda: up.status(run) == "SUCCESS")
     file = up.root / "connections" / "demo_rates.yaml"

@@ -1,0 +1,191 @@
+"""The ASGI application: ``POST /webhooks/<connection>`` and ``GET /healthz``.
+
+A delivery is read up to a limit, verified over its raw bytes, split into events, and answered when they are committed.
+Whatever proves nothing gets the same 401, so that nobody learns from it which part was wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from integrations_pipeline.client.delivery import Delivery
+from integrations_pipeline.gateway.door import JSON, Answer, Door
+from integrations_pipeline.gateway.doors import Doors
+from integrations_pipeline.gateway.writer import Writer
+from integrations_pipeline.spec.errors import ContractError, DataError, DestinationError
+from integrations_pipeline.spec.home import Home
+from integrations_pipeline.spec.limits import HELD_BYTES, WEBHOOK_BYTES, WEBHOOK_SECONDS
+
+LOOK_SECONDS = 1.0
+"""How often files are looked at: a saved connection is live within about this."""
+
+TELL_SECONDS = 60.0
+"""How often refusals are summed up in the log: a line for each would let anybody fill the disk."""
+
+METHODS = ["GET", "HEAD", "POST", "PUT"]
+REFUSED = Answer(401, b"the delivery could not be verified")
+UNKNOWN = Answer(404, b"no such webhook")
+WRONG_METHOD = Answer(405, b"this webhook is not called so")
+TOO_SLOW = Answer(408, b"the delivery took too long")
+TOO_LARGE = Answer(413, b"the delivery is too large")
+LATER = Answer(503, b"not now: send it again")
+NOSNIFF = {"x-content-type-options": "nosniff"}  # an echoed text is never a page
+CLOSE = {"connection": "close"}  # nobody reads the rest of the body
+
+log = structlog.get_logger()
+
+
+class Refused(Exception):
+    """A delivery that isn't read to its end, with what its sender is told."""
+
+    def __init__(self, answer: Answer):
+        super().__init__(answer.status)
+        self.answer = answer
+
+
+class Gateway:
+    """The application of a home. ``connect`` gives a session of its database, in autocommit."""
+
+    def __init__(self, doors: Doors, connect: Callable[[], Any], *, batch_events: int | None = None):
+        self.doors = doors
+        self.refused: Counter[tuple[str, str]] = Counter()
+        self.held_bytes = 0
+        self._connect = connect
+        self._options = {} if batch_events is None else {"batch_events": batch_events}
+        self.app = Starlette(
+            routes=[
+                Route("/webhooks/{connection}", self.receive, methods=METHODS),
+                Route("/healthz", self.health),
+            ],
+            lifespan=self.life,
+        )
+        self.app.router.redirect_slashes = False
+
+    @asynccontextmanager
+    async def life(self, app: Starlette) -> AsyncIterator[None]:
+        self.writer = Writer(self._connect, **self._options)
+        self.writer.start()
+        await asyncio.to_thread(self.doors.refresh)
+        tasks = [asyncio.create_task(one) for one in (self.watch(), self.tell())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await self.writer.stop()
+
+    async def watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await asyncio.to_thread(self.doors.refresh)
+            except OSError as error:
+                log.warning("the files can't be looked at; the doors stay as they were", error=str(error))
+
+    async def tell(self) -> None:
+        while True:
+            await asyncio.sleep(TELL_SECONDS)
+            counted, self.refused = self.refused, Counter()
+            for (connection, reason), count in sorted(counted.items()):
+                log.warning("deliveries refused", connection=connection, reason=reason, count=count)
+
+    async def health(self, http: Request) -> Response:
+        """200 while events can be stored, else 503."""
+        try:
+            await self.writer.store([])
+        except DestinationError:
+            return response(Answer(503, b'{"status":"the database can\'t be reached"}', JSON))
+        return response(Answer(200, b'{"status":"ok"}', JSON))
+
+    async def receive(self, http: Request) -> Response:
+        """One delivery, from its first byte to the answer."""
+        name = http.path_params["connection"]
+        door = self.doors.find(name)
+        if door is None:
+            return response(UNKNOWN, CLOSE)
+        if not isinstance(door, Door):
+            return response(LATER, CLOSE)
+        if http.method not in door.webhook.methods:
+            return response(WRONG_METHOD, {"allow": ", ".join(door.webhook.methods), **CLOSE})
+        held = 0
+        try:
+            async with asyncio.timeout(WEBHOOK_SECONDS):
+                body = await self.body(http)
+            held = len(body)
+            self.held_bytes += held
+            return response(await self.answer(door, delivery(http, body, door, self.doors.public_url)))
+        except Refused as refused:
+            return response(refused.answer, CLOSE)
+        except TimeoutError:
+            return response(TOO_SLOW, CLOSE)
+        finally:
+            self.held_bytes -= held
+
+    async def body(self, http: Request) -> bytes:
+        """The raw bytes. Raises Refused for too many of them, here or under way everywhere."""
+        read = bytearray()
+        try:
+            async for chunk in http.stream():
+                read += chunk
+                self.held_bytes += len(chunk)
+                if len(read) > WEBHOOK_BYTES:
+                    raise Refused(TOO_LARGE)
+                if self.held_bytes > HELD_BYTES:
+                    raise Refused(LATER)
+        except ClientDisconnect:
+            raise Refused(TOO_SLOW) from None
+        finally:
+            self.held_bytes -= len(read)
+        return bytes(read)
+
+    async def answer(self, door: Door, sent: Delivery) -> Answer:
+        """What the sender is told; when that is the reply, its events are committed."""
+        try:
+            if greeting := door.greeting(sent):
+                return greeting
+            why = door.refusal(sent, datetime.now(UTC))
+            if why is None and await self.writer.store(door.events(sent)):
+                return door.reply
+        except (ContractError, DataError):
+            why = None
+        except DestinationError as error:
+            log.error("a delivery could not be stored", connection=door.name, error=str(error))
+            return LATER
+        self.refused[door.name, why or "malformed"] += 1
+        return REFUSED
+
+
+def delivery(http: Request, body: bytes, door: Door, public_url: str | None) -> Delivery:
+    """The request as its sender knows it: by the public address, whatever proxies made of it."""
+    raw: bytes = http.scope.get("raw_path") or http.scope["path"].encode()
+    query: bytes = http.scope["query_string"]
+    path = raw.decode("utf-8", "surrogateescape")
+    asked = "?" + query.decode("utf-8", "surrogateescape") if query else ""
+    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in http.scope["headers"]]
+    return Delivery(http.method, f"{public_url or ''}{path}{asked}", headers, body, door.webhook.payload)
+
+
+def response(answer: Answer, headers: dict[str, str] | None = None) -> Response:
+    return Response(answer.body, answer.status, {**NOSNIFF, **(headers or {})}, answer.media_type)
+
+
+def create() -> Starlette:
+    """For any ASGI server: ``uvicorn --factory integrations_pipeline.gateway.application:create``.
+
+    Raises ConfigError or DestinationError where the database can't be used.
+    """
+    from integrations_pipeline.store.store import open_store
+
+    home = Home.from_environment()
+    return Gateway(Doors(home), open_store(home=home).connect).app

@@ -1,0 +1,101 @@
+"""All doors of a home, made anew when a file changes: a connection that is saved goes live without a restart."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from integrations_pipeline.gateway.door import PUBLIC_URL, Door
+from integrations_pipeline.spec.connection import Connection
+from integrations_pipeline.spec.errors import ConfigError
+from integrations_pipeline.spec.home import Home
+from integrations_pipeline.spec.loading import load_all, shown_name, yaml_files
+
+log = structlog.get_logger()
+Stamp = tuple[str, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A connection with a webhook that can't be verified now: its senders are asked to come again."""
+
+    name: str
+    reason: ConfigError
+
+
+class Doors:
+    """By connection. ``find`` may be called while another thread loads."""
+
+    def __init__(self, home: Home, public_url: str | None = None):
+        self.home = home
+        self.public_url = (public_url or os.environ.get(PUBLIC_URL, "")).strip().rstrip("/") or None
+        self._doors: dict[str, Door | Closed] = {}
+        self._connections: dict[str, Connection] = {}
+        self._stamps: list[Stamp] | None = None
+
+    def find(self, name: str) -> Door | Closed | None:
+        """The connection's door; None for one that is unknown or has no `webhook`."""
+        return self._doors.get(name)
+
+    def names(self) -> list[str]:
+        return sorted(self._doors)
+
+    def refresh(self) -> bool:
+        """Loads the files if any of them changed, secrets in files included. Returns whether it did.
+
+        A file that is broken by its last edit stays as it was before: its senders shall not suffer for it.
+        """
+        stamps = list(self._look())
+        if stamps == self._stamps:
+            return False
+        loaded = load_all(self.home)
+        kept = {
+            name: one
+            for name, one in self._connections.items()
+            if one.file and shown_name(one.file, self.home) in loaded.broken
+        }
+        for file, error in loaded.broken.items():
+            log.warning("a file is broken and was not loaded", file=file, error=error.what)
+        self._connections = {**kept, **loaded.connections}
+        doors = {name: self._open(one) for name, one in self._connections.items() if one.webhook is not None}
+        self._tell(doors)
+        self._doors = doors
+        self._stamps = list(self._look())  # now with the files of the secrets
+        return True
+
+    def _open(self, connection: Connection) -> Door | Closed:
+        assert connection.webhook is not None
+        try:
+            return Door(connection, connection.webhook, self.public_url)
+        except ConfigError as error:
+            return Closed(connection.name, error)
+
+    def _tell(self, doors: dict[str, Door | Closed]) -> None:
+        for name in sorted(doors.keys() | self._doors.keys()):
+            door, before = doors.get(name), self._doors.get(name)
+            if isinstance(door, Closed):
+                log.error("a webhook can't be verified: 503 for its senders", connection=name, error=str(door.reason))
+            elif door is None or before is None:
+                log.info("webhook open" if door else "webhook gone", connection=name)
+
+    def _look(self) -> Iterator[Stamp]:
+        folders = (self.home.connections, self.home.models, *self.home.connectors)
+        for folder in folders:
+            yield from map(stamp, yaml_files(folder))
+        for connection in self._connections.values():
+            for source in connection.secrets.values():
+                if source.file is not None:
+                    yield stamp(Path(source.file))
+
+
+def stamp(path: Path) -> Stamp:
+    """What changes whenever a file is written or replaced."""
+    try:
+        found = path.stat()
+    except OSError:
+        return str(path), 0, 0, 0
+    return str(path), found.st_mtime_ns, found.st_size, found.st_ino
