@@ -37,7 +37,8 @@ def opened(name: str, priority: Priority = Priority.POLL) -> Iterator[Opened]:
         raise error.at(connection.name) from None
     with open_store(home=home) as store:
         limiter = store.limiter(connection)
-        client = Client(connection, limiter=limiter, priority=priority, secrets=secrets)
+        breaker = store.breaker(connection, at_once=priority is Priority.USER)
+        client = Client(connection, limiter=limiter, breaker=breaker, priority=priority, secrets=secrets)
         try:
             yield Opened(connection, kinds, client, store)
         finally:

@@ -8,6 +8,7 @@ from typing import Any
 from integrations_pipeline.cli import output
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_all, load_connection
+from integrations_pipeline.store.breaker import BreakerState
 from integrations_pipeline.store.keeper import keep
 from integrations_pipeline.store.status import StreamStatus
 from integrations_pipeline.store.store import URL_VARIABLE, open_store
@@ -22,12 +23,17 @@ def run_status(name: str | None, *, json: bool) -> int:
     broken = {} if name else loaded.broken
     with open_store(home=home) as store:
         rows = store.status(connections)
+        breakers = list(store.breakers(connections).values())
     if json:
         errors = [entry for error in broken.values() for entry in output.error_documents(error)]
-        output.print_json({"streams": [status_document(row) for row in rows], "errors": errors})
+        streams = [status_document(row) for row in rows]
+        output.print_json({"streams": streams, "breakers": [as_document(one) for one in breakers], "errors": errors})
         return 0
     if rows or not broken:
         show_status(rows)
+    for one in breakers:
+        if one.since is not None:
+            output.console.print(paused(one), style="yellow", markup=False)
     for error in broken.values():
         output.show_error(error)
     return 0
@@ -52,6 +58,28 @@ def status_document(row: StreamStatus) -> dict[str, Any]:
         "quarantine_open": row.quarantine_open,
         "last_run": row.last_run,
     }
+
+
+def as_document(breaker: BreakerState) -> dict[str, Any]:
+    return {
+        "connection": breaker.connection,
+        "state": breaker.state,
+        "since": iso(breaker.since),
+        "next_try": iso(breaker.next_try),
+        "failures": breaker.failures,
+        "reason": breaker.reason,
+    }
+
+
+def paused(breaker: BreakerState) -> str:
+    """What the open breaker means, since when, who must act, and what is next."""
+    name, since = breaker.connection, output.local(breaker.since)
+    now = "; one call is finding out now whether it is back" if breaker.state == "half_open" else ""
+    return (
+        f"{name}: calls to the source are paused since {since}, after {breaker.failures} failed tries in a row; the "
+        f"last one: {breaker.reason}{now}\n  nobody must act: the next sync after {output.local(breaker.next_try)} "
+        f"tries it again, `integrations connect {name}` at once. What is held stays readable, as old as `success` says"
+    )
 
 
 def state_of(row: StreamStatus) -> str:

@@ -10,7 +10,7 @@ from weakref import WeakSet
 from integrations_pipeline.client.answer import Answer
 from integrations_pipeline.client.auth import credentials
 from integrations_pipeline.client.cursor import formatted, start_of
-from integrations_pipeline.client.exchange import Asked, Exchange
+from integrations_pipeline.client.exchange import Asked, Exchange, Unbroken
 from integrations_pipeline.client.listing import Begin, Fetched, ListPlan, ListReader, plan_feed, plan_list
 from integrations_pipeline.client.meter import Meter
 from integrations_pipeline.client.page import Page
@@ -62,7 +62,7 @@ class Client:
             self._builder,
             Redactor([*secrets.values(), *(secret for _, secret in proof)]),
             limiter=limiter,
-            breaker=breaker,
+            breaker=breaker or Unbroken(),
             clock=self._clock,
             priority=priority,
             meter=self.meter,

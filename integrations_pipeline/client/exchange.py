@@ -19,7 +19,7 @@ from integrations_pipeline.client.session import HttpSession, Received, Unanswer
 from integrations_pipeline.client.waits import told_seconds
 from integrations_pipeline.spec.api import Api, ErrorClass, ErrorRule
 from integrations_pipeline.spec.clock import Clock
-from integrations_pipeline.spec.errors import ContractError, Deferred, IntegrationError, Transient
+from integrations_pipeline.spec.errors import ContractError, Deferred, DestinationError, IntegrationError, Transient
 from integrations_pipeline.spec.ports import Breaker, Limiter, Priority
 
 REDIRECTS = 5  # more is a loop
@@ -39,6 +39,25 @@ class Asked:
     conditional: bool = False
 
 
+class Unbroken:
+    """The ``ports.Breaker`` of a client that is used once: it pauses nothing and counts nothing."""
+
+    def before_call(self) -> None:
+        return
+
+    def succeeded(self) -> None:
+        return
+
+    def failed(self, what: str) -> None:
+        return
+
+    def undecided(self) -> None:
+        return
+
+    def may_retry(self) -> bool:
+        return True
+
+
 class Exchange:
     """The connection's one way out. Safe to use from several threads."""
 
@@ -50,7 +69,7 @@ class Exchange:
         redactor: Redactor,
         *,
         limiter: Limiter,
-        breaker: Breaker | None,
+        breaker: Breaker,
         clock: Clock,
         priority: Priority,
         meter: Meter,
@@ -65,25 +84,36 @@ class Exchange:
         Raises the error of its class, with its place; after all tries RateLimited or Transient with ``resume_at``.
         """
         waiting = Waiting(self._clock, self._meter, stop)
-        tries = Tries(self._api.retry, waiting, self._limiter)
+        tries = Tries(self._api.retry, waiting, self._limiter, self._breaker)
         try:
-            found = repeat(lambda: self._try(request, asked, waiting, stop), tries, self._api.retry.attempts)
+            return repeat(lambda: self._try(request, asked, waiting, stop), tries, self._api.retry.attempts)
+        except IntegrationError as error:
+            raise error.at(f"{asked.where} {request}") from None
+
+    def _try(self, request: Request, asked: Asked, waiting: Waiting, stop: Event) -> tuple[Answer, ErrorClass | None]:
+        try:
+            found = self._ask(request, asked, waiting, stop)
+        except TryAgain as failed:
+            self._tell_breaker(failed.error, stop)
+            raise
         except IntegrationError as error:
             self._tell_breaker(error, stop)
-            raise error.at(f"{asked.where} {request}") from None
+            raise
         self._tell_breaker(None, stop)
         return found
 
     def _tell_breaker(self, error: IntegrationError | None, stop: Event) -> None:
         """A refusal proves that the source is alive; being told to wait, or nobody waiting, proves neither."""
-        if self._breaker is None or stop.is_set():
-            return
-        if isinstance(error, Transient):
-            self._breaker.failed()
-        elif not isinstance(error, Deferred):
+        if stop.is_set() or isinstance(error, DestinationError):
+            self._breaker.undecided()
+        elif isinstance(error, Transient):
+            self._breaker.failed(error.what)
+        elif isinstance(error, Deferred):
+            self._breaker.undecided()
+        else:
             self._breaker.succeeded()
 
-    def _try(self, request: Request, asked: Asked, waiting: Waiting, stop: Event) -> tuple[Answer, ErrorClass | None]:
+    def _ask(self, request: Request, asked: Asked, waiting: Waiting, stop: Event) -> tuple[Answer, ErrorClass | None]:
         deadline = None
         for _ in range(REDIRECTS + 1):
             self._take_turn(request, waiting)
@@ -96,12 +126,13 @@ class Exchange:
 
     def _take_turn(self, request: Request, waiting: Waiting) -> None:
         """Waits for the rate limit that all processes share."""
-        if self._breaker:
-            self._breaker.before_call()
+        self._breaker.before_call()
         waiting.check()
         matching = [one for one in self._api.limits if one.applies_to(request.method, request.path)]
         hold = partial(waiting.hold, reason="the rate limit")
-        hold(self._limiter.reserve(matching, self._priority, hold))
+        if wait := self._limiter.reserve(matching, self._priority, hold):
+            hold(wait)
+            self._breaker.before_call()  # it may have opened meanwhile, or the time for a probe have passed
 
     def _send(self, request: Request, asked: Asked, deadline: float, stop: Event) -> Received:
         self._meter.count_request()

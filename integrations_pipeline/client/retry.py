@@ -14,7 +14,7 @@ from integrations_pipeline.client.meter import Meter
 from integrations_pipeline.spec.api import Retry
 from integrations_pipeline.spec.clock import Clock
 from integrations_pipeline.spec.errors import Deferred, Transient
-from integrations_pipeline.spec.ports import Limiter
+from integrations_pipeline.spec.ports import Breaker, Limiter
 
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_STEP_SECONDS = 30.0  # where the source names no time
@@ -58,8 +58,8 @@ class Waiting:
 class Tries:
     """The waits between the tries of one request; together they hold no longer than ``retry.max_wait``."""
 
-    def __init__(self, retry: Retry, waiting: Waiting, limiter: Limiter):
-        self._retry, self._waiting, self._limiter = retry, waiting, limiter
+    def __init__(self, retry: Retry, waiting: Waiting, limiter: Limiter, breaker: Breaker):
+        self._retry, self._waiting, self._limiter, self._breaker = retry, waiting, limiter, breaker
         self._tried = 0
         self._left_seconds = retry.max_wait.total_seconds()
         self._wait_seconds = 0.0
@@ -77,7 +77,15 @@ class Tries:
             self._limiter.told_to_wait(until)
         deferred = self._waiting.clock.now() + timedelta(seconds=max(self._wait_seconds, DEFERRED_SECONDS))
         failed.error.resume_at = until if self._wait_seconds > self._left_seconds else deferred
-        return self._wait_seconds > self._left_seconds
+        return self._wait_seconds > self._left_seconds or self._used_up(failed)
+
+    def _used_up(self, failed: TryAgain) -> bool:
+        """Whether the connection's budget forbids another try. One that the source named a time for is no blind one."""
+        blind = failed.told_seconds is None and failed.error.error_class != "rate_limited"
+        if not blind or self._tried >= self._retry.attempts or self._breaker.may_retry():
+            return False
+        failed.error.what += "; the retries of this connection are used up for now"
+        return True
 
     def hold(self, failed: TryAgain) -> None:
         self._left_seconds -= self._wait_seconds

@@ -8,6 +8,7 @@ from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec, AssetK
 
 from integrations_pipeline.spec.errors import IntegrationError
 from integrations_pipeline.spec.personal import masked
+from integrations_pipeline.store.breaker import BreakerState
 from integrations_pipeline.store.reports import RejectedRule
 from integrations_pipeline.sync.result import StreamResult, iso
 
@@ -47,6 +48,14 @@ def numbers(result: StreamResult, *, mapped: bool) -> dict[str, Any]:
         "records per second": round(result.counters.fetched / max(result.duration_seconds, 0.001), 1),
         **{f"canonical {name}": count for name, count in shaped.items()},
     }
+
+
+def breaker_state(found: BreakerState) -> dict[str, Any]:
+    """Whether calls to the source are paused: since when, why, and when it is tried next."""
+    if found.since is None:
+        return {"breaker": found.state}
+    times = {"breaker open since": iso(found.since), "next try": iso(found.next_try)}
+    return {"breaker": found.state, **times, "last failure": found.reason, "failed tries in a row": found.failures}
 
 
 def counts_balance(key: AssetKey, result: StreamResult) -> AssetCheckResult:

@@ -57,7 +57,8 @@ class ClientResource(ConfigurableResource):  # type: ignore[type-arg]
         key = (connection.name, priority)
         if key not in self._clients:
             limiter = self.store.store.limiter(connection)
-            self._clients[key] = Client(connection, limiter=limiter, priority=priority)
+            breaker = self.store.store.breaker(connection, at_once=priority is Priority.USER)
+            self._clients[key] = Client(connection, limiter=limiter, breaker=breaker, priority=priority)
         return self._clients[key]
 
     def teardown_after_execution(self, context: InitResourceContext) -> None:

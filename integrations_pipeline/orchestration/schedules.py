@@ -20,7 +20,7 @@ from dagster import (
 from integrations_pipeline.orchestration.describing import kind_key, stream_key
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.forms import Every
-from integrations_pipeline.store.reports import StreamClock, stream_clocks
+from integrations_pipeline.store.reports import StreamClock, postpone, stream_clocks
 from integrations_pipeline.sync.asking import can_be_asked
 
 SYNC_JOB = "sync"
@@ -99,17 +99,18 @@ def poll(connection: Connection, name: str, cron: str, zone: str, streams: Seque
             return SkipReason(f"a sync of {connection.name} is still under way")
         with context.resources.store.store.borrow() as session:
             clocks = stream_clocks(session, ((connection.name, stream) for stream in streams))
+            postpone(session, connection.name, streams)
         ready = {clock.stream for clock in clocks if may_run(clock, datetime.now(UTC))}
         if not ready:
-            return SkipReason(f"{connection.name} is disconnected, or deferred to a later time")
+            return SkipReason(f"{connection.name} is disconnected, deferred to a later time, or its source is down")
         return request(connection, [stream for stream in streams if stream in ready], "schedule")
 
     return due
 
 
 def may_run(clock: StreamClock, now: datetime) -> bool:
-    """Whether a poll makes sense: the stream isn't stopped, nor told to wait."""
-    return clock.active and (clock.resume_at is None or clock.resume_at <= now)
+    """Whether a poll makes sense: the stream isn't stopped, nor told to wait, nor its source down."""
+    return clock.may_run(now) and (clock.resume_at is None or clock.resume_at <= now)
 
 
 def unfinished(connection: str) -> RunsFilter:

@@ -153,7 +153,7 @@ def due_streams(context: SensorEvaluationContext, watch: Watch, connections: Con
         clocks = stream_clocks(session, ((c.name, s) for c in connections.values() for s in c.selected))
     due: DueStreams = {}
     for clock in clocks:
-        at = watch.due(connections[clock.connection], clock, now) if clock.active else None
+        at = watch.due(connections[clock.connection], clock, now) if clock.may_run(now) else None
         if at is not None:
             due.setdefault(clock.connection, {})[clock.stream] = at
     return due

@@ -68,7 +68,9 @@ def run_stream(context: AssetExecutionContext, connection: Connection, name: str
     """Syncs the stream and tells what became of it. Raises Failure where somebody must act."""
     key = stream_key(connection.name, name)
     result = synced_stream(context, connection, name, kinds)
-    numbers = reporting.numbers(result, mapped=connection.streams[name].map is not None)
+    breaker = context.resources.store.store.breakers([connection])[connection.name]
+    counted = reporting.numbers(result, mapped=connection.streams[name].map is not None)
+    numbers = {**counted, **reporting.breaker_state(breaker)}
     context.log.info(f"{name}: {result.status}, {said(result)}")
     if result.status == "failed" and result.error is not None:
         raise reporting.failure(result.error, numbers)

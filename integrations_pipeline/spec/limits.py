@@ -32,6 +32,21 @@ HOLD_SECONDS = 120.0
 RETRY_ATTEMPTS = 5
 """Tries per request, the first included."""
 
+RETRY_PERCENT = 20.0
+"""Of a connection's requests that may be blind retries: a source in trouble isn't asked several times as much."""
+
+RETRY_RESERVE = 50
+"""Retries a connection may make beyond that share; it fills up again in ten minutes."""
+
+BREAKER_FAILURES = 10
+"""Failed tries in a row after which a connection's calls are paused; at least those of two whole requests."""
+
+BREAKER_PAUSE_SECONDS = 30.0
+"""The first pause, before one call probes the source; each failed probe doubles it."""
+
+BREAKER_LONGEST_PAUSE_SECONDS = 900.0
+"""A source that is back is noticed within this time."""
+
 READ_AHEAD_PAGES = 8
 """Pages fetched but not yet committed; bounds memory when the source is faster than the database."""
 

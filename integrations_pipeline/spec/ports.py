@@ -34,16 +34,32 @@ class Limiter(Protocol):
 
 
 class Breaker(Protocol):
-    """A circuit breaker shared by all processes of a connection."""
+    """A circuit breaker and a budget of retries, shared by all processes of a connection.
+
+    Each try begins with ``before_call`` and ends, in the same thread, with one of ``succeeded``, ``failed`` and
+    ``undecided``.
+    """
 
     def before_call(self) -> None:
-        """Raises BreakerOpen with ``resume_at`` while calls are paused."""
+        """Raises BreakerOpen with ``resume_at`` while calls are paused.
+
+        After the pause one caller of all processes passes and probes the source; the others wait for what it finds.
+        """
 
     def succeeded(self) -> None:
-        """The source answered as it should."""
+        """The source answered: well, or with a refusal that only a living one can give."""
 
-    def failed(self) -> None:
-        """The source could not be reached or answered 5xx after all tries."""
+    def failed(self, what: str) -> None:
+        """The source could not be reached, broke off or answered 5xx; ``what`` is for people and holds no secret.
+
+        Raises BreakerOpen with ``resume_at`` where calls are paused by now.
+        """
+
+    def undecided(self) -> None:
+        """The try told nothing of the source's health: it was stopped, or told to wait. A probe is given back."""
+
+    def may_retry(self) -> bool:
+        """Takes one from the connection's budget of retries; False while it is used up."""
 
 
 class TokenStore(Protocol):

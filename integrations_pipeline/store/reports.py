@@ -52,10 +52,20 @@ WHERE s.connection = %(connection)s AND s.stream = %(stream)s AND s.parent_key =
 CLOCKS = """
 SELECT w.connection, w.stream, coalesce(s.active, true) AS active, s.resume_at, s.last_full_refresh,
     (SELECT max(l.started_at) FROM integrations.run_log l
-     WHERE l.connection = w.connection AND l.stream = w.stream AND l.mode <> 'backfill') AS last_started
+     WHERE l.connection = w.connection AND l.stream = w.stream AND l.mode <> 'backfill') AS last_started,
+    b.retry_at AS paused_until
 FROM unnest(%s::text[], %s::text[]) AS w (connection, stream)
 LEFT JOIN integrations.stream_state s
     ON s.connection = w.connection AND s.stream = w.stream AND s.parent_key = ''
+LEFT JOIN integrations.breaker b ON b.connection = w.connection
+"""
+
+# Streams that fell due while calls to their source are paused: they go on when it may be tried again.
+POSTPONE = """
+UPDATE integrations.stream_state s SET resume_at = b.retry_at, updated_at = now()
+FROM integrations.breaker b
+WHERE s.connection = %s AND s.stream = ANY (%s) AND s.parent_key = '' AND s.active AND s.resume_at IS NULL
+    AND b.connection = s.connection AND b.retry_at > now()
 """
 
 
@@ -73,7 +83,10 @@ class RejectedRule:
 
 @dataclass(frozen=True)
 class StreamClock:
-    """The times that decide when a stream is due; None for what never was."""
+    """The times that decide when a stream is due; None for what never was.
+
+    ``paused_until``: of an open breaker, when its source may be tried again; in the past once that time has come.
+    """
 
     connection: str
     stream: str
@@ -81,6 +94,11 @@ class StreamClock:
     resume_at: datetime | None
     last_full_refresh: datetime | None
     last_started: datetime | None
+    paused_until: datetime | None = None
+
+    def may_run(self, now: datetime) -> bool:
+        """Whether a run makes sense: the stream isn't stopped, and calls to its source aren't paused."""
+        return self.active and (self.paused_until is None or self.paused_until <= now)
 
 
 def rejected_rules(session: psycopg.Connection[Any], connection: str, stream: str, run_id: UUID) -> list[RejectedRule]:
@@ -124,3 +142,8 @@ def stream_clocks(session: psycopg.Connection[Any], streams: Iterable[tuple[str,
     connections, names = zip(*streams, strict=True) if (streams := list(streams)) else ((), ())
     cursor = session.cursor(row_factory=class_row(StreamClock))
     return cursor.execute(CLOCKS, (list(connections), list(names))).fetchall()
+
+
+def postpone(session: psycopg.Connection[Any], connection: str, streams: Iterable[str]) -> None:
+    """Lets streams that fell due while calls are paused resume when the source may be tried again."""
+    session.execute(POSTPONE, (connection, list(streams)))

@@ -16,6 +16,7 @@ from integrations_pipeline.spec.clock import Clock
 from integrations_pipeline.spec.connection import Connection, Kind
 from integrations_pipeline.spec.errors import ConfigError, DestinationError
 from integrations_pipeline.spec.home import Home
+from integrations_pipeline.store.breaker import BreakerState, SharedBreaker, read_breakers
 from integrations_pipeline.store.disconnecting import activate, drop, refuse_stopped
 from integrations_pipeline.store.failures import LOST, destination_errors, one_line
 from integrations_pipeline.store.limiter import SharedLimiter
@@ -66,6 +67,7 @@ class Store:
         Raises DestinationError where the database is lost or refuses to write.
         """
         connection = self._take() or self.connect()
+        connection.prepare_threshold = None  # DISCARD ALL drops prepared statements, which psycopg doesn't notice
         try:
             with destination_errors():
                 yield connection
@@ -99,6 +101,15 @@ class Store:
         """The connection's rate limiter, shared by all processes that use this database; closed with the store."""
         self._limiters.append(SharedLimiter(self.connect, connection.name, clock))
         return self._limiters[-1]
+
+    def breaker(self, connection: Connection, *, at_once: bool = False) -> SharedBreaker:
+        """The connection's circuit breaker, shared as its limiter is. ``at_once``: a person asks."""
+        return SharedBreaker(self.borrow, connection, at_once=at_once)
+
+    def breakers(self, connections: Iterable[Connection]) -> dict[str, BreakerState]:
+        """How each connection's breaker stands, by its name."""
+        with self.borrow() as session:
+            return read_breakers(session, [one.name for one in connections])
 
     def status(self, connections: Iterable[Connection]) -> list[StreamStatus]:
         """How each selected stream stands."""

@@ -12,7 +12,7 @@ import pytest
 
 from integrations_pipeline.client import Client
 from integrations_pipeline.spec.clock import SystemClock
-from integrations_pipeline.spec.errors import BreakerOpen, CredentialsError, RateLimited, Transient
+from integrations_pipeline.spec.errors import BreakerOpen, CredentialsError, NotFound, RateLimited, Transient
 from integrations_pipeline.spec.forms import Call
 from integrations_pipeline_tests.client.conftest import Bench, HastyClock, LocalLimiter, rows
 from integrations_pipeline_tests.client.source import Reply
@@ -199,8 +199,8 @@ def call(text: str) -> Call:
 
 
 class CountingBreaker:
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
+    def __init__(self, error: Exception | None = None, retries: list[bool] | None = None) -> None:
+        self.error, self.retries = error, retries
         self.calls: list[str] = []
 
     def before_call(self) -> None:
@@ -210,18 +210,30 @@ class CountingBreaker:
     def succeeded(self) -> None:
         self.calls.append("succeeded")
 
-    def failed(self) -> None:
-        self.calls.append("failed")
+    def failed(self, what: str) -> None:
+        self.calls.append(what)
+
+    def undecided(self) -> None:
+        self.calls.append("undecided")
+
+    def may_retry(self) -> bool:
+        return self.retries is None or (bool(self.retries) and bool(self.retries.pop()))
 
 
-@pytest.mark.parametrize(("status", "told"), [(200, ["succeeded"]), (401, ["succeeded"]), (500, ["failed"]), (429, [])])
-def test_the_breaker_is_told_once_per_request(bench: Bench, status: int, told: list[str]) -> None:
+DOWN = 'the source answered 500: [{"id":0}]'
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [(200, ["succeeded"]), (401, ["succeeded"]), (404, ["succeeded"]), (500, [DOWN] * 5), (429, ["undecided"] * 5)],
+)
+def test_the_breaker_is_told_what_each_try_tells_of_the_source(bench: Bench, status: int, told: list[str]) -> None:
     breaker = CountingBreaker()
     source = bench.source(lambda seen: Reply(rows(1), status))
     client = bench.client(source.url, breaker=breaker, clock=HastyClock())
     try:
         first(client)
-    except (CredentialsError, Transient, RateLimited):
+    except (CredentialsError, NotFound, Transient, RateLimited):
         pass
     assert breaker.calls == told
 
@@ -232,6 +244,29 @@ def test_an_open_breaker_costs_no_request(bench: Bench) -> None:
     with pytest.raises(BreakerOpen):
         first(client)
     assert (source.seen, client.meter.requests) == ([], 0)
+
+
+def test_a_breaker_that_opens_ends_the_tries_at_once(bench: Bench) -> None:
+    class Opening(CountingBreaker):
+        def failed(self, what: str) -> None:
+            raise BreakerOpen("paused")
+
+    source, clock = bench.source(lambda seen: Reply({}, 500)), HastyClock()
+    with pytest.raises(BreakerOpen) as caught:
+        first(bench.client(source.url, breaker=Opening(), clock=clock))
+    assert (len(source.seen), clock.slept) == (1, 0)
+    assert caught.value.where == "acme/things GET /things"
+
+
+def test_used_up_retries_defer_and_told_waits_need_none(bench: Bench) -> None:
+    source, clock = bench.source(lambda seen: Reply({}, 500)), HastyClock()
+    with pytest.raises(Transient, match="retries of this connection are used up") as caught:
+        first(bench.client(source.url, breaker=CountingBreaker(retries=[True, True]), clock=clock))
+    assert len(source.seen) == 3
+    assert caught.value.resume_at is not None and caught.value.resume_at > clock.now()
+    source = once(bench, Reply({}, 503, {"Retry-After": "1"}))
+    first(bench.client(source.url, breaker=CountingBreaker(retries=[]), clock=clock))
+    assert len(source.seen) == 2
 
 
 def test_a_wait_is_cut_short_by_closing(bench: Bench) -> None:

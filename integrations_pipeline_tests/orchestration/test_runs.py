@@ -98,6 +98,24 @@ def test_a_deferred_stream_is_neither_success_nor_failure(crm: House) -> None:
     assert status == "deferred" and resume_at > datetime.now(UTC)
 
 
+def test_a_run_says_that_calls_are_paused_and_makes_none(crm: House) -> None:
+    crm.run("crm/contacts")
+    crm.ask(
+        "INSERT INTO integrations.breaker (connection, failures, reason, opened_at, retry_at) VALUES "
+        "('crm', 10, 'it is down', now(), now() + interval '1 minute') RETURNING 1"
+    )
+    asked = len(crm.simulations["crm"].requests())
+    result = crm.run("crm/contacts", "canonical/customer")
+    assert result.success and materialized(result) == set()
+    assert len(crm.simulations["crm"].requests()) == asked
+    (observed,) = (e for e in result.all_events if e.event_type == DagsterEventType.ASSET_OBSERVATION)
+    observation = observed.asset_observation_data.asset_observation
+    told = {name: value.value for name, value in observation.metadata.items()}
+    assert "calls to the source are paused" in str(observation.description)
+    assert (told["error"], told["breaker"], told["last failure"]) == ("breaker_open", "open", "it is down")
+    assert told["next try"] == told["resumes at"]
+
+
 def test_an_edited_mapping_is_shaped_by_the_kinds_own_run(crm: House) -> None:
     crm.run()
     asked = len(crm.simulations["crm"].requests())

@@ -127,6 +127,24 @@ def test_a_deferred_stream_is_resumed_at_its_time(crm: House) -> None:
     assert asked(tick(crm, "resume_deferred")) == set()
 
 
+def test_while_calls_are_paused_nothing_is_started_and_what_fell_due_goes_on_afterwards(crm: House) -> None:
+    crm.run("crm/contacts")
+    open_breaker = "INSERT INTO integrations.breaker (connection, failures, reason, opened_at, retry_at) VALUES "
+    crm.ask(open_breaker + "('crm', 10, 'it is down', now(), now() + interval '1 minute') RETURNING 1")
+    crm.ask("UPDATE integrations.run_log SET started_at = now() - interval '1 hour' RETURNING 1")
+    assert poll(crm) == (set(), "crm is disconnected, deferred to a later time, or its source is down")
+    assert asked(tick(crm, "poll_due")) == set(), "deals never ran, and wait too"
+    assert asked(tick(crm, "resume_deferred")) == set()
+    crm.ask("UPDATE integrations.breaker SET retry_at = now() RETURNING 1")
+    assert asked(tick(crm, "resume_deferred")) == set(), "its own time hasn't come"
+    crm.ask("UPDATE integrations.stream_state SET resume_at = now() WHERE resume_at IS NOT NULL RETURNING 1")
+    assert asked(tick(crm, "resume_deferred")) == {"crm/contacts", "canonical/customer"}
+    assert "crm/deals" in asked(tick(crm, "poll_due"))
+    result = crm.run("crm/contacts")
+    (event,) = (e for e in result.get_asset_materialization_events() if "contacts" in str(e.asset_key))
+    assert event.materialization.metadata["breaker"].value == "closed", "the probe succeeded"
+
+
 def test_a_stopped_connection_is_not_asked_for(crm: House) -> None:
     crm.run()
     crm.ask("UPDATE integrations.run_log SET started_at = now() - interval '8 minutes' RETURNING 1")
