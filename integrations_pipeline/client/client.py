@@ -139,15 +139,15 @@ class Client:
             pages.close()
 
     def deleted_keys(
-        self, stream_name: str, *, position: dict[str, Any] | None = None, since: Any = None
+        self, stream_name: str, *, position: dict[str, Any] | None = None, since: Any = None, until: Any = None
     ) -> Iterator[Page]:
-        """The pages of `deletes.feed`; `key` finds the deleted record's key in each row."""
+        """The pages of `deletes.feed`; `key` finds the deleted record's key in each row. Else as ``pages``."""
         stream = self._stream(stream_name)
         feed = stream.deletes.feed if stream.deletes else None
         if feed is None:
             raise ConfigError(f"{stream_name} has no `deletes.feed`")
         plan = plan_feed(stream_name, stream, feed, self._api, self._builder)
-        return self._read(plan, self._begin(plan, position, since, None, None, None), 1)
+        return self._read(plan, self._begin(plan, position, since, until, None, None), 1)
 
     def close(self) -> None:
         """Ends every wait, read and thread of this client."""

@@ -78,10 +78,10 @@ def plan_list(name: str, stream: Stream, *, full: bool, api: Api, builder: Reque
 
 
 def plan_feed(name: str, stream: Stream, feed: Feed, api: Api, builder: RequestBuilder) -> ListPlan:
-    """The list of deleted keys. Raises ConfigError where the API has no pagination."""
-    form = api.pagination
+    """The list of deleted keys, in pages as the stream's own list. Raises ConfigError where there is no pagination."""
+    form = stream.pagination or api.pagination
     if form is None:
-        raise ConfigError(f"the feed of {name} has no pagination", next="declare it under `api`")
+        raise ConfigError(f"the feed of {name} has no pagination", next="declare it under `api` or the stream")
     return ListPlan(
         name=name,
         call=feed.call,

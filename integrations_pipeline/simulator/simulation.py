@@ -397,7 +397,9 @@ class Simulation:
         item: Row = {}
         if stream.deletes and stream.deletes.feed:
             feed, row = stream.deletes.feed, dataset.row(ordinal)
-            put(item, feed.key.parts, dataset.key_values(row)[0])
+            values = dataset.key_values(row)
+            for path, value in zip(dataset.plan.key_paths, values, strict=True):
+                put(item, feed.key.parts if len(values) == 1 else (*feed.key.parts, *path.parts), value)
             if feed.cursor and feed.cursor.field:
                 put(item, feed.cursor.field.parts, dataset.plan.form.write(dataset.stamp(ordinal)))
         return item

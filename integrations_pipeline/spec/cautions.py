@@ -26,15 +26,10 @@ def not_yet(one: Connection) -> Iterator[str]:
     """What is read and checked, and would be relied on in vain."""
     given = [name for name in NOT_YET if name in one.model_fields_set and getattr(one, name)]
     given += [f"streams.{name}.write" for name, stream in one.streams.items() if stream.write]
-    given += [f"streams.{name}.deletes.feed" for name, stream in one.streams.items() if has_feed(stream)]
     if given:
         yield f"{', '.join(given)}: read and checked, but nothing acts on it in this version"
     if one.webhook is not None:
         yield "webhook: `integrations serve` receives and keeps its events, but nothing applies them in this version"
-
-
-def has_feed(stream: Stream) -> bool:
-    return stream.deletes is not None and stream.deletes.feed is not None
 
 
 Listed = tuple[Connection, str, Stream]

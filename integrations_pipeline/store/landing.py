@@ -22,6 +22,7 @@ from integrations_pipeline.spec.decoding import decode, encode_ascii
 from integrations_pipeline.spec.errors import ContractError, Failed
 from integrations_pipeline.spec.limits import EXTERNAL_ID_BYTES, SAMPLE_CHARACTERS
 from integrations_pipeline.store.copying import JSONB_FORM, copy_rows, copy_storable, unstorable
+from integrations_pipeline.store.deleting import DELETE, HEAL_DELETED, FeedOrder
 from integrations_pipeline.store.holder import Holder
 from integrations_pipeline.store.quarantine import Decision, Rejection, any_open, decide, heal, quarantine, storable_key
 from integrations_pipeline.store.state import StateChange, write_state
@@ -65,6 +66,7 @@ class Chunk:
     ``parent_keys`` names the parent record of a child stream's row, ``rejected_parents`` that of a rejected one by its
     hash; a row below one of ``replaced_parents`` that is not in the chunk gets a tombstone, since such rows lie inside
     their parent and are replaced with it.
+    ``feed`` says that the rows tell of deletions: see `deleting.py`.
     """
 
     good: Sequence[Landed]
@@ -82,6 +84,7 @@ class Chunk:
     parent_keys: Mapping[str, str] = field(default_factory=dict)
     rejected_parents: Mapping[bytes, str] = field(default_factory=dict)
     replaced_parents: Sequence[str] = ()
+    feed: FeedOrder | None = None
 
     def keys_seen(self) -> list[str]:
         """Every key the source returned, whatever became of its row."""
@@ -262,8 +265,11 @@ class Landing:
             "desc": self.chunk.desc,
             "read_at": self.chunk.read_at,
         }
+        statement = LAND
+        if self.chunk.feed is not None:
+            statement, values = DELETE, {**values, "timed": self.chunk.feed.timed, "ordered": self.chunk.feed.ordered}
         outcomes: dict[str, int] = {}
-        for outcome, count in self.session.execute(sql.SQL(LAND).format(raw=self.raw), values):
+        for outcome, count in self.session.execute(sql.SQL(statement).format(raw=self.raw), values):
             name = COUNTED_AS.get(outcome, outcome)
             outcomes[name] = outcomes.get(name, 0) + count
         return outcomes
@@ -271,6 +277,10 @@ class Landing:
     def close_quarantine(self) -> None:
         """A row that is now stored, or is left out on purpose, ends what was wrong with an earlier one."""
         if not any_open(self.held, self.session, "boundary"):
+            return
+        if self.chunk.feed is not None:
+            if self.chunk.good:
+                self.session.execute(HEAL_DELETED, self.held.names)
             return
         keys = [key for key, _ in self.chunk.skipped]
         if self.chunk.good:

@@ -37,6 +37,8 @@ class StreamState:
     mapping_hash: str | None = None
     boundary_hash: str | None = None
     round: Any = None
+    feed: Any = None
+    declared: Any = None
     last_success: datetime | None = None
     last_full_refresh: datetime | None = None
     error_count: int = 0
@@ -55,6 +57,8 @@ class StateChange:
     refresh_id: UUID | Unchanged | None = UNCHANGED
     probe: Any = UNCHANGED
     round: Any = UNCHANGED
+    feed: Any = UNCHANGED
+    declared: Any = UNCHANGED
     resume_at: datetime | Unchanged | None = UNCHANGED
     shaped_below: str | Unchanged = UNCHANGED
     mapping_hash: str | Unchanged = UNCHANGED
@@ -70,12 +74,13 @@ class StateChange:
         }
 
 
-JSON_COLUMNS = ("bookmark", "watermark", "probe", "round")
+JSON_COLUMNS = ("bookmark", "watermark", "probe", "round", "feed", "declared")
 
 # One row of a stream's state.
 READ = """
 SELECT parent_key, bookmark, watermark, lease_epoch, refresh_id, probe, shaped_below::text AS shaped_below,
-       mapping_hash, boundary_hash, round, last_success, last_full_refresh, error_count, last_error, resume_at, active
+       mapping_hash, boundary_hash, round, feed, declared, last_success, last_full_refresh, error_count, last_error,
+       resume_at, active
 FROM integrations.stream_state WHERE connection = %s AND stream = %s AND parent_key = %s
 """
 

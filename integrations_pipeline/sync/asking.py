@@ -14,12 +14,15 @@ from integrations_pipeline.store.lease import Lease, take_lease
 from integrations_pipeline.store.state import StreamState
 from integrations_pipeline.store.store import Store
 from integrations_pipeline.sync.counting import counted_from
+from integrations_pipeline.sync.deletions import feed_of
 from integrations_pipeline.sync.listing import Listing, asked_of, plan
 from integrations_pipeline.sync.lists import probe_for, sendable
 
 
 def can_be_asked(stream: Stream) -> bool:
-    """Whether the source can say that nothing is new since the watermark."""
+    """Whether the source can say that nothing is new since the watermark; a feed of deletions must be read to know."""
+    if feed_of(stream) is not None:
+        return False
     return stream.probe is not None and stream.cursor is not None and stream.parent_stream is None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from integrations_pipeline.client.records import extract
@@ -19,6 +20,7 @@ from integrations_pipeline.spec.streams import Stream
 from integrations_pipeline.spec.watermarks import watermark_to_json
 from integrations_pipeline.store.parents import Parent, high_mark, parents
 from integrations_pipeline.store.state import StateChange, StreamState
+from integrations_pipeline.sync.deletions import read_deletions, without_gap
 from integrations_pipeline.sync.listing import Listing, asked_of, final_watermark, plan
 from integrations_pipeline.sync.lists import ask, read_windows, submit_states
 from integrations_pipeline.sync.pull import Pull
@@ -29,14 +31,19 @@ def pull_children(pull: Pull, *, full: bool) -> None:
     """Reads the list of each parent. A crash goes on behind the last parent whose list was committed to its end."""
     state = pull.lease.state()
     round_ = plan_round(pull, state, full=full)
-    if round_["mode"] == "full":
-        pull.begin_refresh(state.refresh_id if round_ is state.round else None)
+    goes_on = round_ is state.round
     pull.lease.start_run(round_["mode"], pull.started_at)
+    if not goes_on and read_deletions(pull, state) and round_["mode"] != "full":
+        round_ = plan_round(pull, state, full=True)
+        pull.lease.start_run(round_["mode"], pull.started_at)
+    if round_["mode"] == "full":
+        pull.begin_refresh(state.refresh_id if goes_on else None)
     pull.gathered.states.append(StateChange(round=round_, refresh_id=pull.refresh_id))
     read = read_inside if pull.stream.parent else read_below
     round_ = read(pull, round_)
     submit_states(pull)
-    pull.end_refresh(StateChange(round={"mark": round_["began"]}))
+    change = without_gap(pull.lease.state()) if round_["mode"] == "full" else StateChange()
+    pull.end_refresh(replace(change, round={"mark": round_["began"]}))
 
 
 def plan_round(pull: Pull, state: StreamState, *, full: bool) -> dict[str, Any]:

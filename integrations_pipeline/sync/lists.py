@@ -9,40 +9,19 @@ from typing import Any
 from integrations_pipeline.client import Page
 from integrations_pipeline.client.cursor import format_cursor
 from integrations_pipeline.spec.errors import ContractError, CursorExpired, IntegrationError
-from integrations_pipeline.spec.streams import Count, Stream
+from integrations_pipeline.spec.streams import Stream
 from integrations_pipeline.spec.watermarks import watermark_to_json
 from integrations_pipeline.store.parents import Parent
 from integrations_pipeline.store.state import StateChange
-from integrations_pipeline.sync.counting import settled
 from integrations_pipeline.sync.listing import (
     Listing,
-    asked_of,
-    final_watermark,
     highest,
     next_window,
-    plan,
     start_of,
     window_end,
 )
 from integrations_pipeline.sync.pull import Pull
 from integrations_pipeline.sync.reading import Reading
-
-
-def pull_list(pull: Pull, *, full: bool) -> None:
-    """Reads the list from its bookmark to its end; then tombstones and watermark. What was committed stays."""
-    state = pull.lease.state()
-    asked = asked_of(pull.connection, pull.stream)
-    listing = plan(pull.stream, state, full=full, now=pull.clock.now(), asked=asked)
-    if listing.mode == "full":
-        pull.begin_refresh(state.refresh_id if listing.resumed else None)
-    pull.lease.start_run(listing.mode, pull.started_at)
-    fresh = not listing.resumed and listing.mode == "incremental"
-    read_windows(pull, listing, state.probe if fresh else None)
-    watermark = final_watermark(pull.stream, listing)
-    change = StateChange(bookmark=None, watermark=watermark_to_json(watermark))
-    if isinstance(pull.stream.probe, Count):
-        change = replace(change, probe=settled(pull.stream, listing, watermark))
-    pull.end_refresh(change)
 
 
 def read_windows(
@@ -101,8 +80,7 @@ def read_all(pull: Pull, listing: Listing, below: Parent | None) -> None:
 
 def ask(pull: Pull, listing: Listing, probe: dict[str, Any] | None, below: Parent | None) -> Iterator[Page]:
     """The pages of the list from where it stands."""
-    return pull.client.pages(
-        pull.stream_name,
+    return pull.pages_from(
         full=listing.mode == "full",
         position=listing.position,
         since=sendable(pull.stream, listing.since),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from threading import Thread
@@ -15,6 +16,7 @@ from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import ContractError
 from integrations_pipeline.spec.limits import CHUNK_RECORDS, CHUNK_SECONDS, STOP_ABOVE_ROWS
 from integrations_pipeline.spec.streams import Stream
+from integrations_pipeline.store.deleting import FeedOrder
 from integrations_pipeline.store.landing import Chunk, Counters
 from integrations_pipeline.store.lease import Lease
 from integrations_pipeline.store.state import StateChange
@@ -85,7 +87,8 @@ class Pull:
     started_at: datetime
 
     def __post_init__(self) -> None:
-        self.stream: Stream = self.connection.streams[self.stream_name]
+        self.stream = self.what_is_read()
+        self.feed: FeedOrder | None = None
         cursor = self.stream.cursor
         self.desc = cursor is not None and cursor.order == "desc"
         self.boundary = Boundary(self.connection.name, self.stream_name, self.stream, desc=self.desc)
@@ -99,6 +102,13 @@ class Pull:
         self.ahead: dict[str, Reading] = {}  # by parent: lists below it whose turn comes later
         self.records = 0
         self._requests, self._waited = self.client.meter.requests, self.client.meter.waited_seconds
+
+    def what_is_read(self) -> Stream:
+        return self.connection.streams[self.stream_name]
+
+    def pages_from(self, **where: Any) -> Iterator[Page]:
+        """The pages of one list; ``where`` as ``Client.pages`` takes it."""
+        return self.client.pages(self.stream_name, **where)
 
     @property
     def snapshots(self) -> bool:
@@ -188,6 +198,7 @@ class Pull:
             parent_keys=gathered.parent_keys,
             rejected_parents=gathered.rejected_parents,
             replaced_parents=gathered.replaced_parents,
+            feed=self.feed,
         )
         self.committer.submit(lambda: self.lease.commit_chunk(chunk))
 

@@ -17,7 +17,7 @@ from integrations_pipeline.spec.streams import Stream
 from integrations_pipeline.store.lease import Lease, take_lease
 from integrations_pipeline.store.store import Store
 from integrations_pipeline.sync.children import pull_children
-from integrations_pipeline.sync.lists import pull_list
+from integrations_pipeline.sync.own_list import pull_list
 from integrations_pipeline.sync.progress import Progress, Unwatched
 from integrations_pipeline.sync.pull import Pull
 from integrations_pipeline.sync.result import StreamResult, SyncResult

@@ -48,9 +48,3 @@ def test_what_nothing_acts_on_yet_is_told() -> None:
     assert list(not_yet(loaded["reference_rates"])) == [
         "alerts: read and checked, but nothing acts on it in this version"
     ]
-
-
-def test_a_feed_of_deletions_that_nothing_reads_is_told(tmp_path: Path) -> None:
-    feed = "    deletes: {feed: {call: GET /gone, records: items, key: id}}\n"
-    loaded = load_all(write_home(tmp_path, connections__a=SHOP + feed)).connections
-    assert "streams.orders.deletes.feed" in "".join(not_yet(loaded["shop"]))

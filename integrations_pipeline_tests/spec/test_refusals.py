@@ -419,6 +419,13 @@ CASES: dict[str, list[tuple[str, str, str]]] = {
             "a stream was expected, not order (did you mean 'orders'?)",
         )
     ],
+    "feed_without_start": [
+        (
+            SHOP + "    deletes:\n      feed: {call: GET /gone/<cursor>, records: ., key: id}  #!\n",
+            "streams.orders.deletes.feed",
+            "a `cursor` with `start` was expected: <cursor> needs a value for the first sync",
+        )
+    ],
     "fetch_without_get": [
         (
             SIGNED.replace("    get: GET /orders/<external_id>\n", "")

@@ -62,6 +62,20 @@ def no_start(c: Checked) -> Told:
 
 
 @refusal
+def feed_without_start(c: Checked) -> Told:
+    for name, stream in c.streams.items():
+        feed = stream.deletes.feed if stream.deletes else None
+        if feed is None or (feed.cursor is not None and feed.cursor.start is not None):
+            continue
+        call = feed.call
+        if {"cursor", "cursor.end"} & set(names_in([call.request, call.query, call.headers, call.body])):
+            yield (
+                ("streams", name, "deletes", "feed"),
+                "a `cursor` with `start` was expected: <cursor> needs a value for the first sync",
+            )
+
+
+@refusal
 def step_without_start(c: Checked) -> Told:
     for path, _, cursor in cursors(c):
         if cursor.step is not None and cursor.start is None:

@@ -68,7 +68,7 @@ def list_texts(c: Checked, stream: Stream, path: KeyPath) -> Iterator[Text]:
     if isinstance(stream.probe, Count):
         yield from call_texts(stream.probe, (*path, "probe"), ["cursor"])
     if stream.deletes and stream.deletes.feed:
-        yield from call_texts(stream.deletes.feed.call, (*path, "deletes", "feed", "call"), ["cursor"])
+        yield from call_texts(stream.deletes.feed.call, (*path, "deletes", "feed", "call"), ["cursor", "cursor.end"])
 
 
 def write_texts(stream: Stream, path: KeyPath, parents: list[str]) -> Iterator[Text]:
