@@ -71,6 +71,6 @@ UPDATE integrations.quarantine q SET status = 'healed', closed_at = now(), run_i
 FROM landing l
 WHERE q.connection = %(connection)s AND q.stream = %(stream)s AND q.stage = 'boundary' AND q.status = 'open'
   AND q.external_id = l.external_id
-  AND CASE WHEN l.version ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}(T|$)' THEN coalesce(q.read_at, q.last_seen) < l.version::timestamptz
-           ELSE false END
+  AND CASE WHEN l.version ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}(T|$)'
+           THEN coalesce(q.read_at, q.last_seen) < l.version::timestamptz ELSE false END
 """
