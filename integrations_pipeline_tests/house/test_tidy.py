@@ -109,3 +109,9 @@ def test_what_other_rooms_use_says_what_it_promises() -> None:
     shared = shared_names()
     wrong = [found for path, tree in modules(PACKAGE) for found in undocumented(path, tree, shared)]
     assert not wrong, "\n".join(wrong)
+
+
+def test_each_migration_has_a_number_of_its_own() -> None:
+    """Two heads would leave no database able to start."""
+    files = sorted((PACKAGE / "store" / "migrations" / "versions").glob("[0-9]*.py"))
+    assert [file.name[:4] for file in files] == [f"{number:04}" for number in range(1, len(files) + 1)]
