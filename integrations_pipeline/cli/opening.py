@@ -37,8 +37,8 @@ def opened(name: str, priority: Priority = Priority.POLL) -> Iterator[Opened]:
         raise error.at(connection.name) from None
     with open_store(home=home) as store:
         limiter = store.limiter(connection)
-        breaker = store.breaker(connection, at_once=priority is Priority.USER)
-        client = Client(connection, limiter=limiter, breaker=breaker, priority=priority, secrets=secrets)
+        breaker, tokens = store.breaker(connection, at_once=priority is Priority.USER), store.tokens(connection)
+        client = Client(connection, limiter=limiter, breaker=breaker, tokens=tokens, priority=priority, secrets=secrets)
         try:
             yield Opened(connection, kinds, client, store)
         finally:

@@ -22,6 +22,7 @@ class Answer:
     request: str  # "GET /contacts", never with a query
     request_id: str | None
     url: str = field(repr=False)  # may hold a credential: only for joining links
+    cookies: tuple[str, ...] = field(default=(), repr=False)  # each Set-Cookie as it came
 
     def read(self, place: ReadPlace, parent: Any = None) -> Any:
         """The value at a place of this answer, or of the parent record it was asked for, else MISSING."""

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
+from functools import partial
 from threading import Event
 from typing import Any
 from weakref import WeakSet
 
 from integrations_pipeline.client.answer import Answer
-from integrations_pipeline.client.auth import credentials
+from integrations_pipeline.client.auth import Fixed
 from integrations_pipeline.client.cursor import formatted, start_of
 from integrations_pipeline.client.exchange import Asked, Exchange, Unbroken
 from integrations_pipeline.client.listing import Begin, Fetched, ListPlan, ListReader, plan_feed, plan_list
 from integrations_pipeline.client.meter import Meter
 from integrations_pipeline.client.page import Page
 from integrations_pipeline.client.probe import number_of
+from integrations_pipeline.client.proving import Means, proof_of
 from integrations_pipeline.client.redaction import Redactor
+from integrations_pipeline.client.renewal import Renewable
 from integrations_pipeline.client.request import Request, RequestBuilder
 from integrations_pipeline.client.session import HttpSession
 from integrations_pipeline.spec.clock import Clock, SystemClock
@@ -51,22 +54,25 @@ class Client:
         api = connection.api
         if secrets is None:
             secrets = {name: source.resolve(name) for name, source in connection.secrets.items()}
-        proof = credentials(api.auth, secrets)
         self.meter = Meter()
         self._connection, self._api, self._clock = connection, api, clock or SystemClock()
-        self._builder = RequestBuilder(api, secrets, proof)
+        self._builder = RequestBuilder(api, secrets)
         self._session = HttpSession(max_bytes=api.max_response, connections=max(api.concurrency, READ_AHEAD_PAGES) + 1)
-        self._exchange = Exchange(
-            api,
-            self._session,
-            self._builder,
-            Redactor([*secrets.values(), *(secret for _, secret in proof)]),
+        redactor = Redactor(secrets.values())
+        make = partial(
+            Exchange,
+            session=self._session,
+            redactor=redactor,
             limiter=limiter,
             breaker=breaker or Unbroken(),
             clock=self._clock,
             priority=priority,
             meter=self.meter,
         )
+        bare = partial(make, proof=Fixed())
+        means = Means(connection.name, api, secrets, self._builder, bare, tokens, self._clock, self.meter, redactor)
+        self._proof = proof_of(means)
+        self._exchange = make(api, builder=self._builder, proof=self._proof)
         self._plans: dict[tuple[str, bool], ListPlan] = {}
         self._closed = Event()
         self._stops: WeakSet[Event] = WeakSet()
@@ -126,7 +132,12 @@ class Client:
         return self._call(call, values, Asked(self._where(), self._api.errors))[0]
 
     def check(self) -> None:
-        """Proves the credentials: by `api.check`, else by the first page of the first stream."""
+        """Proves the credentials: by `api.check`, else by the first page of the first stream.
+
+        A person asks for it, so credentials that the source refused earlier are tried once more.
+        """
+        if isinstance(self._proof, Renewable):
+            self._proof.try_again = True
         if self._api.check is not None:
             self.send(self._api.check, {})
             return

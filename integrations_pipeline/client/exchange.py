@@ -9,6 +9,7 @@ from functools import partial
 from threading import Event
 
 from integrations_pipeline.client.answer import Answer
+from integrations_pipeline.client.auth import Proof, Shown
 from integrations_pipeline.client.body import date_of, document_of
 from integrations_pipeline.client.classify import class_of, failure
 from integrations_pipeline.client.meter import Meter
@@ -19,7 +20,9 @@ from integrations_pipeline.client.session import HttpSession, Received, Unanswer
 from integrations_pipeline.client.waits import told_seconds
 from integrations_pipeline.spec.api import Api, ErrorClass, ErrorRule
 from integrations_pipeline.spec.clock import Clock
-from integrations_pipeline.spec.errors import ContractError, Deferred, DestinationError, IntegrationError, Transient
+from integrations_pipeline.spec.errors import (
+    ContractError, CredentialsError, Deferred, DestinationError, IntegrationError, Transient,
+)  # fmt: skip
 from integrations_pipeline.spec.ports import Breaker, Limiter, Priority
 
 REDIRECTS = 5  # more is a loop
@@ -64,19 +67,20 @@ class Exchange:
     def __init__(
         self,
         api: Api,
-        session: HttpSession,
         builder: RequestBuilder,
-        redactor: Redactor,
         *,
+        session: HttpSession,
+        redactor: Redactor,
         limiter: Limiter,
         breaker: Breaker,
         clock: Clock,
         priority: Priority,
         meter: Meter,
+        proof: Proof,
     ):
         self._api, self._session, self._builder, self._redactor = api, session, builder, redactor
         self._limiter, self._breaker, self._clock = limiter, breaker, clock
-        self._priority, self._meter = priority, meter
+        self._priority, self._meter, self._proof = priority, meter, proof
 
     def answer(self, request: Request, asked: Asked, stop: Event) -> tuple[Answer, ErrorClass | None]:
         """The answer, with `end_of_list` or `ignore` where it was declared to mean that.
@@ -114,11 +118,30 @@ class Exchange:
             self._breaker.succeeded()
 
     def _ask(self, request: Request, asked: Asked, waiting: Waiting, stop: Event) -> tuple[Answer, ErrorClass | None]:
-        deadline = None
-        for _ in range(REDIRECTS + 1):
+        """Once; with other credentials again where these were refused, so that a list keeps its place."""
+        self._take_turn(request, waiting)
+        shown = self._proof.shown(stop)
+        try:
+            found = self._show(request, shown, asked, waiting, stop)
+        except CredentialsError:
+            renewed = self._proof.instead_of(shown, stop)
+            if renewed is None:
+                raise
+            shown = renewed
             self._take_turn(request, waiting)
-            deadline = deadline or self._clock.monotonic_seconds() + self._api.timeout.total_seconds()
-            received = self._send(request, asked, deadline, stop)
+            found = self._show(request, shown, asked, waiting, stop)
+        self._proof.accepted(shown)
+        return found
+
+    def _show(
+        self, request: Request, shown: Shown, asked: Asked, waiting: Waiting, stop: Event
+    ) -> tuple[Answer, ErrorClass | None]:
+        deadline = self._clock.monotonic_seconds() + self._api.timeout.total_seconds()
+        for moves in range(REDIRECTS + 1):
+            if moves:
+                self._take_turn(request, waiting)
+            proved = self._builder.proved(request, shown.at(request.url))
+            received = self._send(proved, asked, deadline, stop)
             if received.status not in MOVED:
                 return self._understand(received, request, asked)
             request = self._moved(request, received)
@@ -188,4 +211,13 @@ class Exchange:
             raise self._lost(Unanswered(Transient("the answer was cut off")), request, asked)
         read_at = date_of(received.headers) or self._clock.now()
         request_id = next((received.headers[name] for name in REQUEST_IDS if name in received.headers), None)
-        return Answer(received.status, received.headers, document, read_at, str(request), request_id, request.url)
+        return Answer(
+            received.status,
+            received.headers,
+            document,
+            read_at,
+            str(request),
+            request_id,
+            request.url,
+            received.cookies,
+        )

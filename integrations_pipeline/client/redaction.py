@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus
 
 from integrations_pipeline.spec.secrets import Secret
 
 HIDDEN = "***"
+LEARNT = 100  # tokens of one process: of earlier ones no answer speaks any more
+SHORTEST = 6
 AUTHORIZATION = re.compile(r"\b(Bearer|Basic|Token|Digest)\s+[A-Za-z0-9+/=_.~-]{6,}", re.IGNORECASE)
 SECRET_NAMES = (
     r"[\w.-]*(?:token|secret|password|passwd|api[_-]?key|access[_-]?key|signature|credential|authorization)[\w.-]*"
@@ -26,13 +29,26 @@ def forms_of(value: str) -> Iterator[str]:
     yield base64.b64encode(value.encode()).decode()
 
 
+def pattern_of(forms: set[str]) -> re.Pattern[str] | None:
+    longest_first = sorted(forms, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first))) if forms else None
+
+
 class Redactor:
     """Knows a connection's secrets. ``text`` promises that none of them, in any usual form, is left."""
 
     def __init__(self, secrets: Iterable[Secret]):
-        forms = {form for secret in secrets for form in forms_of(secret.reveal()) if form}
-        longest_first = sorted(forms, key=len, reverse=True)
-        self._known = re.compile("|".join(map(re.escape, longest_first))) if forms else None
+        self._given = {form for secret in secrets for form in forms_of(secret.reveal()) if form}
+        self._learnt: deque[str] = deque(maxlen=LEARNT)
+        self._known = pattern_of(self._given)
+
+    def learn(self, secrets: Iterable[Secret]) -> None:
+        """More of them, obtained at run time; the latest are remembered. Short ones would hide ordinary words."""
+        for secret in secrets:
+            value = secret.reveal()
+            if len(value) >= SHORTEST and value not in self._learnt:
+                self._learnt.append(value)
+        self._known = pattern_of({*self._given, *(form for value in [*self._learnt] for form in forms_of(value))})
 
     def text(self, text: str) -> str:
         """The text without secrets, credentials in headers, and values whose name says secret."""

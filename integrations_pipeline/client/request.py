@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, unquote_plus, urlsplit, urlunsplit
 
-from integrations_pipeline.client.auth import Credentials, revealed
+from integrations_pipeline.client.auth import Credentials, places_of, revealed
 from integrations_pipeline.client.origins import Origins
 from integrations_pipeline.spec.api import Api
 from integrations_pipeline.spec.decoding import encode
@@ -29,13 +30,15 @@ DEFAULT_HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Ready to be sent. ``url`` may hold a credential; ``path`` (below the API's url) never does."""
+    """Ready to be sent, but for the credentials. ``path`` is below the API's url, without a query."""
 
     method: str
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
-    content: bytes | None
+    content: bytes | None = field(repr=False)
     path: str
+    body: Any = field(default=None, repr=False)  # what the content was made from
+    encoding: str = "json"
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -146,15 +149,14 @@ def header_text(name: str, value: Any) -> str:
 class RequestBuilder:
     """Builds requests of one connection. Values of data never name a secret or a placeholder: only the file's do."""
 
-    def __init__(self, api: Api, secrets: Mapping[str, Secret], credentials: Credentials):
+    def __init__(self, api: Api, secrets: Mapping[str, Secret]):
         self._api = api
         self._base = api.url.rstrip("/")
         self._base_path = urlsplit(self._base).path
         self._secrets = secrets
-        self._credentials = credentials
         self.origins = Origins([api.url, *api.origins])
-        self._own_parameters = {place.name for place, _ in credentials if place.kind == "query"}
-        self._own_values = {secret.reveal() for secret in (*secrets.values(), *(one for _, one in credentials))}
+        self._own_parameters = {place.name for place in places_of(api.auth) if place.kind == "query"}
+        self._own_values = {secret.reveal() for secret in secrets.values()}
 
     def build(self, call: Call, values: Mapping[str, Any], sends: Iterable[tuple[SendPlace, Any]] = ()) -> Request:
         """The request of a call. Raises DataError for a value that is missing or can't stand where it must,
@@ -163,20 +165,27 @@ class RequestBuilder:
         draft = self._draft(call, resolve)
         for place, value in sends:
             draft.put(place, value)
-        for place, secret in self._credentials:
-            draft.put(place, secret.reveal())
-        content = self._content(draft, call.encoding or self._api.encoding)
+        encoding = call.encoding or self._api.encoding
+        content = self._content(draft, encoding)
         url = self.origins.check(draft.full_url())
         headers = {name: header_text(name, value) for name, value in draft.headers.items()}
-        return Request(call.method, url, headers, content, self._path_of(url))
+        return Request(call.method, url, headers, content, self._path_of(url), draft.body, encoding)
+
+    def proved(self, request: Request, credentials: Credentials) -> Request:
+        """The request with what proves its sender. Its url may then hold a credential: it is only for sending."""
+        self._own_values.update(secret.reveal() for _, secret in credentials)
+        in_body = any(place.kind == "body" for place, _ in credentials)
+        draft = Draft(request.url, {}, dict(request.headers), deepcopy(request.body) if in_body else None, {})
+        for place, secret in credentials:
+            draft.put(place, secret.reveal())
+        content = self._content(draft, request.encoding) if in_body else request.content
+        url = self.origins.check(draft.full_url())
+        headers = {name: header_text(name, value) for name, value in draft.headers.items()}
+        return replace(request, url=url, headers=headers, content=content)
 
     def moved(self, request: Request, location: str) -> Request:
         """The same request at the place it moved to. Raises ContractError for another origin."""
-        draft = Draft(self.origins.join(request.url, location), {}, {}, None, {})
-        for place, secret in self._credentials:
-            if place.kind == "query":
-                draft.put(place, secret.reveal())
-        return replace(request, url=self.origins.check(draft.full_url()))
+        return replace(request, url=self.origins.join(request.url, location))
 
     def without_credentials(self, url: str) -> str:
         """A next URL fit to be stored: sources that take a key as a parameter like to repeat it there."""

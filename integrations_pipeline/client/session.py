@@ -109,6 +109,7 @@ class Received:
     headers: Mapping[str, str]
     body: bytes
     framed: bool
+    cookies: tuple[str, ...] = ()  # each Set-Cookie as it came
 
 
 class Unanswered(Exception):
@@ -158,7 +159,8 @@ class HttpSession:
         finally:
             response.close()
         framed = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
-        return Received(response.status_code, response.headers, body, framed)
+        cookies = tuple(response.raw.headers.getlist("Set-Cookie"))
+        return Received(response.status_code, response.headers, body, framed, cookies)
 
     def _read(self, response: requests.Response) -> bytes:
         """The unpacked body. The connection goes back to its pool only where it was read to its end."""

@@ -58,7 +58,8 @@ class ClientResource(ConfigurableResource):  # type: ignore[type-arg]
         if key not in self._clients:
             limiter = self.store.store.limiter(connection)
             breaker = self.store.store.breaker(connection, at_once=priority is Priority.USER)
-            self._clients[key] = Client(connection, limiter=limiter, breaker=breaker, priority=priority)
+            tokens = self.store.store.tokens(connection)
+            self._clients[key] = Client(connection, limiter=limiter, breaker=breaker, tokens=tokens, priority=priority)
         return self._clients[key]
 
     def teardown_after_execution(self, context: InitResourceContext) -> None:

@@ -7,9 +7,10 @@ from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Mapping
 
+from integrations_pipeline.simulator.tokens import Tokens
 from integrations_pipeline.simulator.views import Request
 from integrations_pipeline.spec.api import Limit
-from integrations_pipeline.spec.auth import ApiKey, Basic, Bearer
+from integrations_pipeline.spec.auth import ApiKey, Basic, Bearer, NoAuth
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.placeholders import as_text
@@ -23,15 +24,14 @@ Required = tuple[SendPlace, str]
 
 
 class Access:
-    """Checks what a request proves. Auth kinds that obtain a token first are let through: their servers come later.
+    """Checks what a request proves. Raises ConfigError where a secret of the connection can't be resolved."""
 
-    Raises ConfigError where a secret of the connection can't be resolved.
-    """
-
-    def __init__(self, connection: Connection, secrets: Mapping[str, str] | None):
+    def __init__(self, connection: Connection, secrets: Mapping[str, str] | None, now: Callable[[], float]):
         self.connection = connection
         self.secrets = secrets
         self.required = [*self.of_auth(), *self.of_headers()]
+        fixed = isinstance(connection.api.auth, NoAuth | Bearer | Basic | ApiKey)
+        self.tokens = None if fixed else Tokens(connection, self.revealed, now)
 
     def revealed(self, value: str) -> str:
         """A text as it stands, or the secret it names."""
@@ -65,7 +65,8 @@ class Access:
         return [(place, self.revealed(value)) for place, value in [*headers, *query] if reference_in(value)]
 
     def allows(self, request: Request) -> bool:
-        return all(as_text(request.sent(place)) == value for place, value in self.required)
+        shown = all(as_text(request.sent(place)) == value for place, value in self.required)
+        return shown and (self.tokens is None or self.tokens.allows(request))
 
 
 class Meter:

@@ -11,6 +11,9 @@
 - ``GET …/truth`` gives each record that ever was as JSON lines: ``key``, ``version``, ``deleted``, ``faults``.
 - ``GET /_simulator/CONNECTION/faults`` gives the faults that are on with their counts, and how many requests came, were
   answered by 429, and came while their sender had been told to wait; ``POST`` with ``{"faults": […]}`` replaces them.
+- ``POST /_simulator/CONNECTION/tokens`` with ``{"lifetime_seconds": 60}`` ``{"lifetime_requests": 5}`` (of tokens and
+  sessions issued from then on), ``{"single_use": false}`` (refresh tokens), ``{"expire": true}`` or
+  ``{"revoke": true}`` (all issued so far); answers with the calls of token endpoint and login so far.
 """
 
 from __future__ import annotations
@@ -56,6 +59,7 @@ class Application:
                 Route("/_simulator/{connection}/reset", self.reset, methods=["POST"]),
                 Route("/_simulator/{connection}/expire", self.expire, methods=["POST"]),
                 Route("/_simulator/{connection}/faults", self.faults, methods=["GET", "POST"]),
+                Route("/_simulator/{connection}/tokens", self.tokens, methods=["POST"]),
                 Route("/_simulator/{connection}/{stream}/contents", self.contents),
                 Route("/_simulator/{connection}/{stream}/truth", self.truth),
                 Route("/_simulator/{connection}/{stream}/{verb}", self.change, methods=["POST"]),
@@ -130,6 +134,16 @@ class Application:
         except DataError as error:
             return json_response({"error": error.what}, 400)
         return json_response({})
+
+    async def tokens(self, http: HttpRequest) -> Response:
+        try:
+            tokens = self.meant(http).tokens
+            if tokens is None:
+                raise DataError("this connection obtains no tokens")
+            tokens.control(decode(await http.body() or b"{}"))
+        except (DataError, ContractError) as error:
+            return json_response({"error": error.what}, 400)
+        return json_response({"calls": tokens.calls})
 
     async def faults(self, http: HttpRequest) -> Response:
         """Tells the faults, or replaces them."""

@@ -29,6 +29,7 @@ from integrations_pipeline.simulator.faults.rows import Spoiling
 from integrations_pipeline.simulator.paging import Cut, Page, Pager, has_position, item_id, read_token
 from integrations_pipeline.simulator.records import Plan, put
 from integrations_pipeline.simulator.told import Told
+from integrations_pipeline.simulator.tokens import Tokens
 from integrations_pipeline.simulator.views import Request, View, Views, below_mount
 from integrations_pipeline.spec.clock import Clock, SystemClock
 from integrations_pipeline.spec.connection import Connection
@@ -38,7 +39,7 @@ from integrations_pipeline.spec.faults import Fault
 from integrations_pipeline.spec.paths import MISSING, Path, parse_path
 from integrations_pipeline.spec.placeholders import as_text
 from integrations_pipeline.spec.places import SendPlace
-from integrations_pipeline.spec.simulated import imitated, is_simulated
+from integrations_pipeline.spec.simulated import imitated, is_simulated, with_auth_at
 from integrations_pipeline.spec.streams import Count, Full, Get, Records, Stream, StreamCursor
 
 CACHE_BYTES = 64_000_000
@@ -100,7 +101,7 @@ class Simulation:
         self.clock = clock or SystemClock()
         self.lock = RLock()
         self.views = Views(self.connection)
-        self.access = Access(self.connection, secrets)
+        self.access = Access(self.connection, secrets, lambda: self.clock.now().timestamp())
         self.limits = Limits(self.connection, self.clock.monotonic_seconds) if enforce_limits else None
         self.newest = stamps.microseconds(self.clock.now()) - stamps.DAY
         self.datasets: dict[str, Dataset] = {}
@@ -146,16 +147,27 @@ class Simulation:
         with self.lock:
             self.faults.begin()
             self.told.asked()
-            view = self.views.match(request)
+            view, granted = self.views.match(request), None
             stream = view.stream if view else ""
             try:
-                answer = self.refused(request, view) or self.viewed(view, request)
+                granted = self.granted(request)
+                answer = granted or self.refused(request, view) or self.viewed(view, request)
             except tuple(STATUSES) as error:
                 answer = refusal(STATUSES[type(error)], error.error_class, error.what)
             answer = self.spoilt(answer, stream)
             self.told.answered(answer)
-            self.note(request, view, answer)
+            self.note(replace(request, content=b"") if granted else request, view, answer)
             return answer
+
+    def granted(self, request: Request) -> Answer | None:
+        """The answer of the token endpoint or the login, where the request is for one of them."""
+        given = self.tokens.answer(request) if self.tokens else None
+        return Answer(given.status, encode(given.document), dict(given.headers)) if given else None
+
+    @property
+    def tokens(self) -> Tokens | None:
+        """Who issues tokens and sessions; None where the credentials are fixed ones."""
+        return self.access.tokens
 
     def refused(self, request: Request, view: View | None) -> Answer | None:
         """What stands instead of an answer: wrong credentials, a fault, a limit."""
@@ -578,6 +590,8 @@ class Simulation:
             self.log.clear()
             self.told.reset()
             self.switch([one.fault for one in self.faults.switched])
+            if self.tokens:
+                self.tokens.reset()
 
     def switch(self, faults: Sequence[Fault | str]) -> None:
         """Replaces the faults; an empty list ends them. Raises DataError for what is none, and changes nothing."""
@@ -631,9 +645,10 @@ def is_fresh(request: Request, validators: Mapping[str, str]) -> bool:
 def simulated(connection: Connection, port: int) -> Connection:
     """The same connection, asking the simulator on this port instead, also where a call names a whole URL."""
     mount, url = f"http://127.0.0.1:{port}/{connection.name}", connection.api.url
-    api = connection.api.model_copy(update={"url": mount + urlsplit(url).path.rstrip("/"), "origins": []})
+    auth = with_auth_at(connection.api.auth, lambda path: mount + below_mount(url, path))
+    api: dict[str, Any] = {"url": mount + urlsplit(url).path.rstrip("/"), "origins": [], "auth": auth}
     streams = {name: redirected(stream, mount, url) for name, stream in connection.streams.items()}
-    return connection.model_copy(update={"api": api, "streams": streams})
+    return connection.model_copy(update={"api": connection.api.model_copy(update=api), "streams": streams})
 
 
 Called = TypeVar("Called", Stream, Full, Get, Count)

@@ -57,9 +57,14 @@ class OAuth2Refresh(Model):
     extra: dict[str, Any] = {}
 
 
+Algorithm = Literal[
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+
+
 class Jwt(Model):
     type: Literal["jwt"]
-    algorithm: str
+    algorithm: Algorithm
     key: str
     key_encoding: Literal["utf8", "hex", "base64", "pem"] = "utf8"
     key_id: str | None = None

@@ -94,3 +94,9 @@ HELD_BYTES = 256 * 1024 * 1024
 
 COMMIT_SECONDS = 5.0
 """A delivery that is not committed by then is answered 503: its sender waits no longer, and sends it again."""
+
+TOKEN_MARGIN_SECONDS = 60.0
+"""A token is renewed this long before it expires (a short-lived one when four fifths are over): clocks differ."""
+
+KEY_CHARACTERS = 32
+"""Of INTEGRATIONS_KEY at least: a shorter text can be guessed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from enum import IntEnum
 from typing import Protocol
@@ -63,10 +64,16 @@ class Breaker(Protocol):
 
 
 class TokenStore(Protocol):
-    """Where tokens obtained at run time live, encrypted and shared by all processes of a connection."""
+    """Where what a connection was granted at run time lives, encrypted and shared by all its processes."""
 
-    def read(self, name: str) -> str | None:
-        """The stored value, or None."""
+    def read(self, seed: str) -> bytes | None:
+        """The stored value; None where there is none, or one that can't be read and grew from another seed.
 
-    def write(self, name: str, value: str, expires_at: datetime | None) -> None:
-        """Stores before anybody uses it."""
+        ``seed`` stands for the first refresh token. Raises ConfigError where the key is missing or another one.
+        """
+
+    def write(self, value: bytes, seed: str, expires_at: datetime | None) -> None:
+        """Stores it durably, before anybody uses it. Raises DestinationError, ConfigError where there is no key."""
+
+    def alone(self) -> AbstractContextManager[bool]:
+        """Whether this is the only one that may ask for a new token until the block ends; never waits."""

@@ -7,8 +7,9 @@ INTEGRATIONS_SIMULATOR_URL tells the processes it starts where.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from integrations_pipeline.spec.auth import Auth, LoginCall, Session
 from integrations_pipeline.spec.connection import Connection
 
 PORT = 8765
@@ -23,7 +24,7 @@ def is_simulated(connection: Connection) -> bool:
 
 def imitated(connection: Connection) -> Connection:
     """The connection as the simulator serves it: below a mount that bears its name."""
-    return with_url(connection, ADDRESS + connection.api.url.removeprefix(f"{ADDRESS}/{connection.name}"))
+    return moved(connection, f"{ADDRESS}/{connection.name}", ADDRESS)
 
 
 def relocated(connection: Connection, environment: Mapping[str, str] = os.environ) -> Connection:
@@ -31,8 +32,29 @@ def relocated(connection: Connection, environment: Mapping[str, str] = os.enviro
     address = environment.get(VARIABLE)
     if not address or not is_simulated(connection):
         return connection
-    return with_url(connection, address + connection.api.url.removeprefix(ADDRESS))
+    return moved(connection, ADDRESS, address)
 
 
-def with_url(connection: Connection, url: str) -> Connection:
-    return connection.model_copy(update={"api": connection.api.model_copy(update={"url": url})})
+def moved(connection: Connection, here: str, there: str) -> Connection:
+    """The same connection at another address."""
+
+    def place(url: str) -> str:
+        return there + url.removeprefix(here) if url.startswith(here) else url
+
+    api = {"url": place(connection.api.url), "auth": with_auth_at(connection.api.auth, place)}
+    return connection.model_copy(update={"api": connection.api.model_copy(update=api)})
+
+
+def with_auth_at(auth: Auth, place: Callable[[str], str]) -> Auth:
+    """The same auth with its token endpoint, and the calls of its login that name a whole URL, placed elsewhere."""
+    if isinstance(auth, Session):
+        refresh = auth.refresh and login_at(auth.refresh, place)
+        return auth.model_copy(update={"login": [login_at(call, place) for call in auth.login], "refresh": refresh})
+    token_url = getattr(auth, "token_url", None)
+    return auth.model_copy(update={"token_url": place(token_url)}) if token_url else auth
+
+
+def login_at(call: LoginCall, place: Callable[[str], str]) -> LoginCall:
+    if call.path.startswith("/"):
+        return call
+    return call.model_copy(update={"request": f"{call.method} {place(call.path)}"})

@@ -49,7 +49,9 @@ WHERE connection = %s
 """
 FORGET_PARENTS = "DELETE FROM integrations.stream_state WHERE connection = %s AND parent_key <> ''"
 STOPPED = "SELECT EXISTS (SELECT FROM integrations.stream_state WHERE connection = %s AND NOT active)"
-OWNED_TABLES = ("link", "quarantine", "seen", "decision", "run_log", "rate_limit", "inbox", "dead_letter", "breaker")
+OWNED_TABLES = (
+    "link", "quarantine", "seen", "decision", "run_log", "rate_limit", "inbox", "dead_letter", "breaker", "token",
+)  # fmt: skip
 
 
 def drop(session: psycopg.Connection[Any], connection: str, *, keep_data: bool) -> None:

@@ -7,6 +7,7 @@ import select
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -24,6 +25,7 @@ from integrations_pipeline.store.migration import migrate
 from integrations_pipeline.store.preparing import prepare
 from integrations_pipeline.store.server import EmbeddedServer
 from integrations_pipeline.store.status import StreamStatus, read_status
+from integrations_pipeline.store.tokens import SharedTokens
 
 URL_VARIABLE = "INTEGRATIONS_DATABASE_URL"
 OLDEST_SERVER = 14
@@ -46,8 +48,10 @@ CONNECTION_SETTINGS: dict[str, Any] = {
 class Store:
     """One process's use of one database. A context manager; ``close`` also leaves the embedded server."""
 
-    def __init__(self, url: str, server: EmbeddedServer | None = None):
+    def __init__(self, url: str, server: EmbeddedServer | None = None, state: Path | None = None):
+        """``state``: the folder of the key that encrypts tokens; the home's unless given."""
         self.url = url
+        self._state = state or Home.from_environment().state
         self._server = server
         self._idle: list[psycopg.Connection[Any]] = []
         self._limiters: list[SharedLimiter] = []
@@ -111,6 +115,10 @@ class Store:
         with self.borrow() as session:
             return read_breakers(session, [one.name for one in connections])
 
+    def tokens(self, connection: Connection) -> SharedTokens:
+        """Where the connection's tokens live, shared by all processes that use this database."""
+        return SharedTokens(self.borrow, connection.name, self._state)
+
     def status(self, connections: Iterable[Connection]) -> list[StreamStatus]:
         """How each selected stream stands."""
         with self.borrow() as session:
@@ -156,18 +164,19 @@ def open_store(url: str | None = None, home: Home | None = None) -> Store:
     Raises ConfigError (wrong URL, password, version or encoding) or DestinationError (can't be reached).
     """
     url = url or os.environ.get(URL_VARIABLE)
+    state = (home or Home.from_environment()).state
     if url:
         check_server(url)
         migrate(url)
-        return Store(url)
-    server = EmbeddedServer((home or Home.from_environment()).state)
+        return Store(url, state=state)
+    server = EmbeddedServer(state)
     url = server.acquire()
     try:
         migrate(url)
     except BaseException:
         server.release()
         raise
-    return Store(url, server)
+    return Store(url, server, state)
 
 
 def check_server(url: str) -> None:

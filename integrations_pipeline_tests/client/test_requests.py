@@ -293,12 +293,6 @@ def test_a_key_in_query_or_body(bench: Bench, source: Source) -> None:
     assert asked(in_body, source).json == {"q": 1, "auth": {"key": "a&b"}}
 
 
-def test_what_is_not_supported_yet_says_so(bench: Bench, source: Source) -> None:
-    auth = {"type": "jwt", "algorithm": "HS256", "key": "$t"}
-    with pytest.raises(ConfigError, match="auth type jwt is not supported yet"):
-        bench.client(source.url, auth=auth, secrets={"t": "x"})
-
-
 def test_an_undeclared_secret_is_a_mistake_of_the_file(bench: Bench, source: Source) -> None:
     with pytest.raises(ConfigError, match=r"\$other is used"):
         bench.client(source.url, auth={"type": "bearer", "token": "$other"})

@@ -36,6 +36,8 @@ OWNERS = {
     "urllib3": {"client"},
     "backoff": {"client"},
     "authlib": {"client"},
+    "joserfc": {"client", "simulator"},  # one signs, the other verifies
+    "cryptography": {"store"},
     "pandas": {"boundary"},
     "pandera": {"boundary"},
     "psycopg": {"store"},
