@@ -21,7 +21,12 @@ from integrations_pipeline.client.waits import told_seconds
 from integrations_pipeline.spec.api import Api, ErrorClass, ErrorRule
 from integrations_pipeline.spec.clock import Clock
 from integrations_pipeline.spec.errors import (
-    ContractError, CredentialsError, Deferred, DestinationError, IntegrationError, Transient,
+    ContractError,
+    CredentialsError,
+    Deferred,
+    DestinationError,
+    IntegrationError,
+    Transient,
 )  # fmt: skip
 from integrations_pipeline.spec.ports import Breaker, Limiter, Priority
 

@@ -28,8 +28,8 @@ from integrations_pipeline.simulator.faults.registry import CHANGES, CONCERNS, C
 from integrations_pipeline.simulator.faults.rows import Spoiling
 from integrations_pipeline.simulator.paging import Cut, Page, Pager, has_position, item_id, read_token
 from integrations_pipeline.simulator.records import Plan, put
-from integrations_pipeline.simulator.told import Told
 from integrations_pipeline.simulator.tokens import Tokens
+from integrations_pipeline.simulator.told import Told
 from integrations_pipeline.simulator.views import Request, View, Views, below_mount
 from integrations_pipeline.spec.clock import Clock, SystemClock
 from integrations_pipeline.spec.connection import Connection
