@@ -12,6 +12,7 @@ from integrations_pipeline.spec.errors import SourceConfigError
 from integrations_pipeline.spec.limits import READ_AHEAD_PAGES
 from integrations_pipeline_tests.client.conftest import Bench, rows
 from integrations_pipeline_tests.client.source import Reply, Seen
+from integrations_pipeline_tests.patience import until
 
 COUNTED = {"type": "offset", "send": "offset", "total": "total", "size": {"send": "limit", "value": 10}}
 NUMBERED = {"type": "page_number", "send": "page", "pages": "pages", "size": {"send": "limit", "value": 10}}
@@ -36,29 +37,31 @@ def threads() -> list[str]:
 
 @pytest.mark.parametrize("form", [COUNTED, NUMBERED], ids=["offset", "page_number"])
 def test_counted_lists_are_read_by_several_workers_in_order(bench: Bench, form: dict[str, Any]) -> None:
-    source = bench.source(slow_pages(40, 0.02))
-    spent = {}
-    for workers in (1, 4):
-        client = bench.client(source.url, stream(form), concurrency=workers)
-        began = time.monotonic()
-        numbers = [row["id"] for page in client.pages("things") for row in page.rows]
-        spent[workers] = time.monotonic() - began
-        assert numbers == list(range(400))
-    assert spent[4] < spent[1] / 2
+    pages, together = slow_pages(40, 0), threading.Barrier(4)
+
+    def answer(seen: Seen) -> Reply:
+        if (
+            2 <= len(source.seen) <= 5
+        ):  # the page after the first, and three more: answered when all four were asked for
+            together.wait(60)
+        return pages(seen)  # type: ignore[no-any-return]
+
+    source = bench.source(answer)
+    client = bench.client(source.url, stream(form), concurrency=4)
+    assert [row["id"] for page in client.pages("things") for row in page.rows] == list(range(400))
+    assert not together.broken
 
 
 def test_a_list_that_can_not_be_counted_is_read_one_page_ahead(bench: Bench) -> None:
     def answer(seen: Seen) -> Reply:
         page = int(seen.one("after", "0"))
-        return Reply({"items": rows(1, page), "next": page + 1 if page < 9 else None}, delay=0.15)
+        return Reply({"items": rows(1, page), "next": page + 1 if page < 9 else None})
 
     source = bench.source(answer)
     client = bench.client(source.url, stream({"type": "cursor", "read": "next", "send": "after"}), concurrency=8)
-    began = time.monotonic()
     for page in client.pages("things"):
-        time.sleep(0.15)
+        until(lambda page=page: page.next is None or len(source.seen) == page.number + 2)
         assert len(source.seen) <= page.number + 2
-    assert time.monotonic() - began < 0.15 * 10 * 2 * 0.9
 
 
 def test_what_is_held_ahead_is_bounded(bench: Bench) -> None:
@@ -78,21 +81,17 @@ def test_workers_share_the_rate_limit(bench: Bench) -> None:
     began = time.monotonic()
     assert len(list(client.pages("things"))) == 20
     assert time.monotonic() - began >= 19 / 50
-    times = [seen.at for seen in source.seen]
-    assert max(times) - min(times) >= 18 / 50 - 0.05
 
 
 def test_closing_the_pages_ends_all_threads(bench: Bench) -> None:
-    source = bench.source(slow_pages(100, 0.3))
+    source = bench.source(slow_pages(1000, 0.3))
     client = bench.client(source.url, stream(NUMBERED), concurrency=4)
     pages = client.pages("things")
     next(pages)
-    time.sleep(0.05)
-    assert len(threads()) == 4
-    began = time.monotonic()
+    until(lambda: len(threads()) == 4)
     pages.close()  # type: ignore[attr-defined]
-    assert time.monotonic() - began < 1.0
     assert threads() == []
+    assert len(source.seen) < 100
 
 
 def test_a_list_read_to_its_end_leaves_no_thread(bench: Bench) -> None:

@@ -26,10 +26,10 @@ def first(client: Any) -> Any:
 @pytest.mark.parametrize(
     "pieces",
     [
-        [OK, 5.0],
-        [b"HTTP/1.1 200 OK\r\n", *([b"X-Drip: drop\r\n", 0.1] * 50)],
-        [OK + b"Content-Length: 1000\r\n\r\n", *([b" ", 0.1] * 50)],
-        [OK + b"Transfer-Encoding: chunked\r\n\r\n", *([b"1\r\n \r\n", 0.1] * 50)],
+        [OK, 30.0],
+        [b"HTTP/1.1 200 OK\r\n", *([b"X-Drip: drop\r\n", 0.3] * 90)],
+        [OK + b"Content-Length: 1000\r\n\r\n", *([b" ", 0.1] * 300)],
+        [OK + b"Transfer-Encoding: chunked\r\n\r\n", *([b"1\r\n \r\n", 0.1] * 300)],
     ],
     ids=["silent", "dripping headers", "dripping body", "dripping chunks"],
 )
@@ -39,12 +39,12 @@ def test_the_deadline_covers_the_whole_answer(bench: Bench, pieces: list[bytes |
     began = time.monotonic()
     with pytest.raises(Transient, match=r"in time|not complete"):
         first(client)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 15
 
 
 def test_an_answer_after_a_slow_one_has_its_full_time(bench: Bench) -> None:
-    source = bench.source(lambda seen: Reply([{"id": 1}], delay=0.4))
-    client = bench.client(source.url, timeout="700ms", retry=ONE_TRY)
+    source = bench.source(lambda seen: Reply([{"id": 1}], delay=1.0))
+    client = bench.client(source.url, timeout="2500ms", retry=ONE_TRY)
     for _ in range(3):
         assert first(client).rows == [{"id": 1}]
 

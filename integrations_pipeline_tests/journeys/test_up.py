@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -26,6 +27,7 @@ from integrations_pipeline.simulator.simulation import Simulation
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_connection
 from integrations_pipeline.store.server import EmbeddedServer
+from integrations_pipeline_tests import patience
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 300.0
@@ -51,17 +53,9 @@ EVENTS = (
 )
 
 
-def until(true: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
+def until(true: Callable[[], Any]) -> Any:
     """What the call says once it is true."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if found := true():
-                return found
-        except OSError:
-            pass
-        time.sleep(0.3)
-    raise AssertionError(f"not within {seconds} s: {true()}")
+    return patience.until(true, PATIENCE_SECONDS, every=0.3)
 
 
 class Up:
@@ -257,6 +251,70 @@ def test_what_a_killed_up_left_is_ended_by_the_next(up: Up) -> None:
     until(lambda: up.status(run) == "SUCCESS")
     up.stop()
     assert up.left() == []
+
+
+class Dev(Up):
+    """A bare `dagster dev` in a checkout of its own, with nothing exported."""
+
+    def start(self) -> None:
+        ours = ("INTEGRATIONS_", "DAGSTER_", "PYTHON")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "dagster", "dev", "--port", str(self.port)],
+                env=environment, stdout=log, stderr=log, cwd=self.root, start_new_session=True,
+            )  # fmt: skip
+
+    def stop(self) -> None:
+        """As Ctrl-C does: all of the terminal's processes are told."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGINT)
+            self.process.wait(PATIENCE_SECONDS)
+
+    def left(self) -> list[str]:
+        """Processes that work in this checkout."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (process / "cwd").readlink().is_relative_to(self.root):
+                    found.append(command_of(process)[1])
+        return found
+
+
+@pytest.fixture
+def checkout(root: Path) -> Path:
+    """The parts of a checkout that `dagster dev` reads, with one connection of its own."""
+    for file in ("dagster.yaml", "workspace.yaml", "pyproject.toml"):
+        shutil.copy(ROOT / file, root)
+    shutil.copytree(ROOT / "integrations_pipeline", root / "integrations_pipeline")
+    for demo in (root / "connections").iterdir():
+        demo.unlink()
+    return root
+
+
+@pytest.mark.long
+def test_a_bare_dagster_dev_works_in_a_checkout_and_leaves_nothing(checkout: Path) -> None:
+    file = checkout / "connections" / "quick.yaml"
+    text = SLOW.replace("slow", "quick").replace("api:", "every: 1m\napi:", 1)
+    file.write_text(text.replace("URL", "https://api.example.com/v1"))
+    source = Simulation(load_connection("quick", Home(checkout)), records=20)
+    with serve([source]) as running:
+        file.write_text(text.replace("URL", source.url(running.port)))
+        dev = Dev(checkout)
+        try:
+            until(lambda: "quick/things" in dev.materialized())  # by the sensor, as it was never read
+            scheduled = {"key": "integrations/reason", "value": "schedule"}
+            until(lambda: any(scheduled in run["tags"] and run["status"] == "SUCCESS" for run in dev.runs()))
+            run = dev.launch("quick/things")
+            until(lambda: dev.status(run) == "SUCCESS")
+            assert len(dev.rows("SELECT FROM raw.quick__things")) == 20
+            database = EmbeddedServer(checkout / ".integrations").pid
+            assert database is not None
+        finally:
+            dev.stop()
+    until(lambda: not dev.left())
+    assert not list(checkout.glob(".tmp_dagster_home*"))
+    assert EmbeddedServer(checkout / ".integrations").pid is None
 
 
 def test_one_up_per_home(root: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from dagster import DagsterRunStatus
 from dagster._core.launcher import WorkerStatus
@@ -13,6 +11,7 @@ from integrations_pipeline.orchestration import launcher
 from integrations_pipeline.store.beacon import is_lit, light
 from integrations_pipeline.store.url import with_schema
 from integrations_pipeline_tests.orchestration.conftest import House
+from integrations_pipeline_tests.patience import until
 
 
 def test_dagster_lives_in_a_schema_of_its_own(house: House) -> None:
@@ -41,10 +40,7 @@ def test_a_beacon_goes_out_with_its_process(house: House) -> None:
     with light(house.url, "a"):
         assert is_lit(house.url, "a")
         assert not is_lit(house.url, "b")
-    deadline = time.monotonic() + 5
-    while is_lit(house.url, "a") and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not is_lit(house.url, "a")
+    until(lambda: not is_lit(house.url, "a"))
 
 
 def test_a_run_without_its_process_is_found(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,14 +58,15 @@ def test_kill_9_of_the_holder_frees_the_lease_and_its_run_is_buried(connect, dat
     holder.wait()
     holder.stdout.close()
     started = time.monotonic()
-    while time.monotonic() - started < 10:
+    while time.monotonic() - started < 60:
         try:
             with run(connect) as lease:
                 assert lease.epoch == 2
                 break
         except LeaseHeld:
             time.sleep(0.02)
-    assert time.monotonic() - started < 5
+    else:
+        pytest.fail("the lease of a killed holder is still held")
     assert look(
         "SELECT status, mode, error ->> 'message' FROM integrations.run_log ORDER BY started_at DESC LIMIT 1"
     ) == [("failed", "full", "the process ended without a word")]
@@ -114,8 +115,7 @@ def test_a_commit_under_way_ends_before_the_lease_can_be_taken_over(connect, loo
 
 def test_a_lost_database_is_said_as_such_and_leaves_nothing_half_written(connect, look):
     with pytest.raises(DestinationError, match="the database refused"), run(connect) as lease:
-        look("SELECT pg_terminate_backend(%s)", lease.session.info.backend_pid)
-        time.sleep(0.1)
+        look("SELECT pg_terminate_backend(%s, 60000)", lease.session.info.backend_pid)
         lease.commit_chunk(chunk(row("a")))
     assert stored(look) == {}
     assert land(connect, chunk(row("a"))) == [{"created": 1}]

@@ -98,7 +98,7 @@ def alive(pid: int) -> bool:
     return bool(shown) and not shown.startswith("Z")
 
 
-def gone(pid: int, seconds: float = 10) -> bool:
+def gone(pid: int, seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
     while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -301,7 +301,7 @@ def test_two_streams_that_bring_one_person_at_once_make_one_row(connect, look):
 
     def sync(connection):
         with run(connect, connection=connection) as lease:
-            barrier.wait()
+            barrier.wait(60)
             for number in range(20):
                 shape(lease, *[shaped(f"{number}-{k}", email=f"{number}-{k}@x") for k in range(20)])
 
