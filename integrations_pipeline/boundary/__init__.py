@@ -2,6 +2,7 @@
 
 from integrations_pipeline.boundary.boundary import Boundary
 from integrations_pipeline.boundary.outcome import Finding, Landing, Rejected, Split
+from integrations_pipeline.boundary.profile import Profile
 from integrations_pipeline.boundary.rules_digest import rules_digest
 
-__all__ = ["Boundary", "Finding", "Landing", "Rejected", "Split", "rules_digest"]
+__all__ = ["Boundary", "Finding", "Landing", "Profile", "Rejected", "Split", "rules_digest"]

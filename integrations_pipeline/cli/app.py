@@ -24,13 +24,15 @@ new_app = typer.Typer(no_args_is_help=True, help="Draft new files.")
 app.add_typer(new_app, name="new")
 quarantine_app = typer.Typer(no_args_is_help=True, help="Rows that were set aside: look, try again, discard.")
 app.add_typer(quarantine_app, name="quarantine")
+drift_app = typer.Typer(no_args_is_help=True, help="What sources send differently by now: look, accept.")
+app.add_typer(drift_app, name="drift")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show stack traces.")]
 STOPPED = 130
 DROP_HELP = "Keep its rows, or drop its raw tables and state; canonical records it alone brought get deleted_at."
 RowsArgument = Annotated[
-    list[str], typer.Argument(help="Ids of rows; or CONNECTION or CONNECTION/STREAM: all that is open.")
+    list[str], typer.Argument(help="Ids from `list`; or CONNECTION or CONNECTION/STREAM: all that is open.")
 ]
 PlaceArgument = Annotated[str | None, typer.Argument(help="CONNECTION or CONNECTION/STREAM; all unless given.")]
 ConnectionArgument = Annotated[str, typer.Argument(help="A connection's name, or its file.", show_default=False)]
@@ -210,6 +212,22 @@ def quarantine_discard(
     from integrations_pipeline.cli.quarantining import run_discard
 
     raise typer.Exit(run_discard(what, reason=reason, json=json))
+
+
+@drift_app.command("list")
+def drift_list(what: PlaceArgument = None, json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Show what streams send differently than they used to, with samples."""
+    from integrations_pipeline.cli.drifting import run_list
+
+    raise typer.Exit(run_list(what, json=json))
+
+
+@drift_app.command("accept")
+def drift_accept(what: RowsArgument, json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Take findings for right: they end, and the like is no news any more."""
+    from integrations_pipeline.cli.drifting import run_accept
+
+    raise typer.Exit(run_accept(what, json=json))
 
 
 def report(error: IntegrationError, arguments: list[str]) -> int:

@@ -56,6 +56,7 @@ def status_document(row: StreamStatus) -> dict[str, Any]:
         "rows_held": row.rows_held,
         "rows_deleted": row.rows_deleted,
         "quarantine_open": row.quarantine_open,
+        "drift_open": row.drift_open,
         "last_run": row.last_run,
     }
 
@@ -123,6 +124,8 @@ def note(row: StreamStatus) -> str:
     said = [f"{row.last_error['class']}: {row.last_error['message']}"] if row.last_error else []
     if row.resume_at:
         said.append(f"resumes at {output.local(row.resume_at)}")
+    if row.drift_open:
+        said.append(f"{row.drift_open:,} findings of drift: integrations drift list {row.connection}/{row.stream}")
     if row.under_way:
         said.append("the next sync goes on in the middle of the list")
     return "; ".join(said)

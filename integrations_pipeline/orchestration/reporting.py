@@ -9,6 +9,7 @@ from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec, AssetK
 from integrations_pipeline.spec.errors import IntegrationError
 from integrations_pipeline.spec.personal import masked
 from integrations_pipeline.store.breaker import BreakerState
+from integrations_pipeline.store.profiles import OpenFinding
 from integrations_pipeline.store.reports import RejectedRule
 from integrations_pipeline.sync.result import StreamResult, iso
 
@@ -23,6 +24,13 @@ def check_specs(key: AssetKey) -> list[AssetCheckSpec]:
             asset=key,
             description="No row of the run was set aside. A warning: the good rows are in, the bad ones in quarantine "
             "with their reasons, and they come in by themselves once the source mends them.",
+        ),
+        AssetCheckSpec(
+            "drift",
+            asset=key,
+            description="The rows look as they used to: no new or vanished field, no changed type, no new value of a "
+            "mapped field. An error where the mapping reads the field, else a warning; it ends when all is as it "
+            "was, when the file names it, or when somebody accepts it: `integrations drift accept`.",
         ),
         AssetCheckSpec(
             "counts_balance",
@@ -78,6 +86,31 @@ def rows_rejected(key: AssetKey, rules: list[RejectedRule], open_rows: int) -> A
         description=f"{open_rows:,} rows of the stream are in quarantine: `integrations quarantine list`",
         metadata={"in quarantine": open_rows, **{label(rule): rule.rows for rule in rules}, **details(rules)},
     )
+
+
+def drift(key: AssetKey, findings: list[OpenFinding]) -> AssetCheckResult:
+    """Passed where nothing differs from what the stream's rows used to be; else what, since when, with samples."""
+    errors = [one for one in findings if one.severity == "error"]
+    return AssetCheckResult(
+        asset_key=key,
+        check_name="drift",
+        passed=not findings,
+        severity=AssetCheckSeverity.ERROR if errors else AssetCheckSeverity.WARN,
+        description=f"{len(findings)} findings, {len(errors)} of them in fields that the mapping reads",
+        metadata={"findings": len(findings), "errors": len(errors), **drift_table(findings)},
+    )
+
+
+def drift_table(findings: list[OpenFinding]) -> dict[str, Any]:
+    if not findings:
+        return {}
+    rows = ["| id | field | what | severity | rows | such as | since |", "|---|---|---|---|---|---|---|"]
+    rows += [
+        f"| {one.id} | {cell(one.path)} | {one.kind.replace('_', ' ')} | {one.severity} | {one.rows:,} "
+        f"| {cell(', '.join(one.samples))} | {iso(one.first_seen)} |"
+        for one in findings
+    ]
+    return {"what differs": MetadataValue.md("\n".join(rows))}
 
 
 def label(rule: RejectedRule) -> str:

@@ -26,6 +26,7 @@ from integrations_pipeline.orchestration.watching import LoggedProgress
 from integrations_pipeline.spec.connection import Connection, Kind
 from integrations_pipeline.spec.errors import IntegrationError
 from integrations_pipeline.spec.ports import Priority
+from integrations_pipeline.store.profiles import open_findings
 from integrations_pipeline.store.reports import open_quarantine, rejected_rules
 from integrations_pipeline.sync.result import StreamResult, iso
 from integrations_pipeline.sync.run import sync
@@ -76,6 +77,7 @@ def run_stream(context: AssetExecutionContext, connection: Connection, name: str
         raise reporting.failure(result.error, numbers)
     yield reporting.counts_balance(key, result)
     yield rejected(context, connection, name)
+    yield drifted(context, connection, name)
     if result.status == "deferred" and result.error is not None:
         defer(context, connection, name, result, numbers)
         return
@@ -116,6 +118,12 @@ def rejected(context: AssetExecutionContext, connection: Connection, name: str) 
         rules = rejected_rules(session, connection.name, name, UUID(context.run.run_id))
         open_rows = open_quarantine(session, connection.name, name)
     return reporting.rows_rejected(stream_key(connection.name, name), rules, open_rows)
+
+
+def drifted(context: AssetExecutionContext, connection: Connection, name: str) -> AssetCheckResult:
+    with context.resources.store.store.borrow() as session:
+        findings = open_findings(session, connection.name, name)
+    return reporting.drift(stream_key(connection.name, name), findings)
 
 
 def defer(

@@ -68,6 +68,15 @@ TOMBSTONE_PERCENT = 20.0
 TOMBSTONE_ROWS = 20
 """With fewer live rows a share proves nothing: three gone of ten may well be right."""
 
+PROFILE_PATHS = 500
+"""Fields of a stream whose looks are remembered: more are data in the place of names."""
+
+PROFILE_SAMPLE_ROWS = 100
+"""Rows of a run that are all looked at for drift, then one in a hundred: a look at each would cost too much."""
+
+PROFILE_VALUES = 20
+"""A field with more distinct values is no list of values."""
+
 NESTING_DEPTH = 200
 """Deeper JSON is refused: PostgreSQL's own parser and ours recurse."""
 

@@ -51,6 +51,7 @@ FORGET_PARENTS = "DELETE FROM integrations.stream_state WHERE connection = %s AN
 STOPPED = "SELECT EXISTS (SELECT FROM integrations.stream_state WHERE connection = %s AND NOT active)"
 OWNED_TABLES = (
     "link", "quarantine", "seen", "decision", "run_log", "rate_limit", "inbox", "dead_letter", "breaker", "token",
+    "profile", "drift",
 )  # fmt: skip
 
 

@@ -19,11 +19,13 @@ import psycopg
 from psycopg import sql
 
 from integrations_pipeline.spec.decoding import decode, encode_ascii
+from integrations_pipeline.spec.drift import Drift, FieldProfile
 from integrations_pipeline.spec.errors import ContractError, Failed
 from integrations_pipeline.spec.limits import EXTERNAL_ID_BYTES, SAMPLE_CHARACTERS
 from integrations_pipeline.store.copying import JSONB_FORM, copy_rows, copy_storable, unstorable
 from integrations_pipeline.store.deleting import DELETE, HEAL_DELETED, FeedOrder
 from integrations_pipeline.store.holder import Holder
+from integrations_pipeline.store.profiles import write_profile
 from integrations_pipeline.store.quarantine import Decision, Rejection, any_open, decide, heal, quarantine, storable_key
 from integrations_pipeline.store.state import StateChange, write_state
 from integrations_pipeline.store.tables import raw_table
@@ -65,7 +67,7 @@ class Chunk:
     ``refresh_id`` notes all its keys as seen. ``desc``: of equal versions within the run the earlier row is the newer.
     ``parent_keys`` names the parent record of a child stream's row, ``rejected_parents`` that of a rejected one by its
     hash; a row below one of ``replaced_parents`` that is not in the chunk gets a tombstone, since such rows lie inside
-    their parent and are replaced with it.
+    their parent and are replaced with it. ``profile`` and ``drift`` are what was learned of the rows.
     ``feed`` says that the rows tell of deletions: see `deleting.py`.
     """
 
@@ -85,6 +87,8 @@ class Chunk:
     rejected_parents: Mapping[bytes, str] = field(default_factory=dict)
     replaced_parents: Sequence[str] = ()
     feed: FeedOrder | None = None
+    profile: Sequence[FieldProfile] = ()
+    drift: Sequence[Drift] = ()
 
     def keys_seen(self) -> list[str]:
         """Every key the source returned, whatever became of its row."""
@@ -232,6 +236,7 @@ class Landing:
         counters = self.count(outcomes, len(refused), self.replace_children())
         for change in self.chunk.states:
             write_state(self.session, self.held.connection, self.held.stream, change)
+        write_profile(self.held, self.session, self.chunk.profile, self.chunk.drift)
         return counters
 
     @property

@@ -25,6 +25,8 @@ SELECT w.connection, w.stream, coalesce(s.active, true) AS active,
     coalesce(s.error_count, 0) AS error_count, s.last_error,
     coalesce((SELECT count(*) FROM integrations.quarantine q
         WHERE q.connection = w.connection AND q.stream = w.stream AND q.status = 'open'), 0) AS quarantine_open,
+    coalesce((SELECT count(*) FROM integrations.drift f
+        WHERE f.connection = w.connection AND f.stream = w.stream AND f.status = 'open'), 0) AS drift_open,
     coalesce(h.held, 0) AS rows_held, coalesce(h.deleted, 0) AS rows_deleted,
     to_jsonb(r) - 'connection' - 'stream' AS last_run
 FROM unnest(%(connections)s::text[], %(streams)s::text[]) WITH ORDINALITY AS w (connection, stream, place)
@@ -69,6 +71,7 @@ class StreamStatus:
     error_count: int
     last_error: dict[str, Any] | None
     quarantine_open: int
+    drift_open: int
     rows_held: int
     rows_deleted: int
     last_run: dict[str, Any] | None

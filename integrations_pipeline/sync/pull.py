@@ -9,7 +9,7 @@ from threading import Thread
 from typing import Any
 from uuid import UUID, uuid4
 
-from integrations_pipeline.boundary import Boundary, Landing, Split
+from integrations_pipeline.boundary import Boundary, Landing, Profile, Split
 from integrations_pipeline.client import Client, Page
 from integrations_pipeline.spec.clock import Clock
 from integrations_pipeline.spec.connection import Connection
@@ -19,6 +19,7 @@ from integrations_pipeline.spec.streams import Stream
 from integrations_pipeline.store.deleting import FeedOrder
 from integrations_pipeline.store.landing import Chunk, Counters
 from integrations_pipeline.store.lease import Lease
+from integrations_pipeline.store.profiles import read_profile, save_profile
 from integrations_pipeline.store.state import StateChange
 from integrations_pipeline.sync.committing import Committer
 from integrations_pipeline.sync.progress import Progress
@@ -93,6 +94,9 @@ class Pull:
         self.desc = cursor is not None and cursor.order == "desc"
         self.boundary = Boundary(self.connection.name, self.stream_name, self.stream, desc=self.desc)
         Thread(target=self.boundary.warm, name="warm", daemon=True).start()
+        known, findings = read_profile(self.lease)
+        learned = self.lease.state().last_success is not None
+        self.profile = Profile(self.stream, known, findings, learned=learned)
         self.committer = Committer(Counters())
         self.gathered = Gathered()
         self.ties = Ties()
@@ -156,7 +160,7 @@ class Pull:
         self.gathered.superseded += older
         if parent_key is not None:
             self.gathered.rejected_parents.update((row.hash, parent_key) for row in split.rejected)
-        self.account(split, len(rows), read_at)
+        self.account(split, rows, read_at)
         return split
 
     def check_inside(self, rows: list[Any], parent_keys: list[str], read_at: datetime) -> None:
@@ -166,22 +170,36 @@ class Pull:
             self.gathered.add(row, parent_keys[position])
         for bad, position in zip(split.rejected, split.rejected_positions, strict=True):
             self.gathered.rejected_parents[bad.hash] = parent_keys[position]
-        self.account(split, len(rows), read_at)
+        self.account(split, rows, read_at)
 
-    def account(self, split: Split, count: int, read_at: datetime) -> None:
+    def account(self, split: Split, rows: list[Any], read_at: datetime) -> None:
         """What became of the rows that aren't good; all are counted."""
-        gathered = self.gathered
+        self.watch(split, rows)
+        gathered, count = self.gathered, len(rows)
         gathered.rejected += split.rejected
         gathered.skipped += split.skipped
         gathered.superseded += split.superseded
         gathered.records += count
         gathered.read_at = read_at
 
+    def watch(self, split: Split, rows: list[Any]) -> None:
+        """The profile learns from accepted rows; a tombstone needn't hold anything, so it shows nothing."""
+        living = split.positions
+        if self.stream.deletes is not None and self.stream.deletes.when is not None:
+            living = [at for at, one in zip(split.positions, split.good, strict=True) if not one.deleted]
+        self.profile.learn(rows if len(living) == len(rows) else [rows[at] for at in living])
+        refused: dict[str, list[str]] = {}
+        for reason in (reason for one in split.rejected for reason in one.reasons if reason["rule"] == "values"):
+            refused.setdefault(reason["field"], []).append(reason["sample"])
+        for path, values in refused.items():
+            self.profile.refused(path, values)
+
     def submit(self, *states: StateChange) -> None:
         """Commits what was gathered, these states beside it, in the committer's thread."""
         gathered, self.gathered = self.gathered, Gathered()
         self.opened_at = self.clock.monotonic_seconds()
         requests, waited = self.spent()
+        fields, findings = self.profile.changes()
         chunk = Chunk(
             good=list(gathered.good.values()),
             rejected=gathered.rejected,
@@ -197,6 +215,8 @@ class Pull:
             desc=self.desc,
             parent_keys=gathered.parent_keys,
             rejected_parents=gathered.rejected_parents,
+            profile=fields,
+            drift=findings,
             replaced_parents=gathered.replaced_parents,
             feed=self.feed,
         )
@@ -230,6 +250,8 @@ class Pull:
     def end_refresh(self, change: StateChange) -> None:
         """Everything was read: sets tombstones where this was a full refresh that does, and moves the state."""
         self.committer.settle()
+        self.profile.finish()
+        save_profile(self.lease, *self.profile.changes())
         deletes = self.stream.deletes
         if self.refresh_id is None or deletes is None:
             self.lease.apply_state(change)

@@ -179,3 +179,16 @@ def test_masking_keeps_the_form_only(text: str) -> None:
 
     assert len(masked(text)) == len(text)
     assert not any(c.isalpha() and c != "x" for c in masked(text))
+
+
+def test_drift_is_told_by_a_check_that_blocks_nothing(crm: House) -> None:
+    crm.run()
+    crm.simulations["crm"].update("contacts", 30, {"colour": "red", "name": None})
+    result = crm.run("crm/contacts")
+    assert result.success
+    (check,) = (c for c in result.get_asset_check_evaluations() if c.check_name == "drift")
+    told = {name: value.value for name, value in check.metadata.items()}
+    assert (check.passed, check.severity.value, check.blocking) == (False, "ERROR", False)
+    assert (told["findings"], told["errors"]) == (2, 1)
+    assert "| colour | new field | warning |" in told["what differs"]
+    assert "| name | vanished field | error |" in told["what differs"]
