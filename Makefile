@@ -44,8 +44,9 @@ format: $(READY) ## puts the code into the shape that `make check` asks for
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY) ## the whole path beside the bare limit, memory, read-ahead (minutes)
+bench: $(READY) ## the whole path beside the bare limit, memory, read-ahead, webhooks (minutes)
 	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python benchmarks/webhooks.py
 
 # uv is no dependency of the project: `pipx install uv`, or `make lock UV="python3 -m uv"`.
 # No URL goes into the lock, so that every machine installs from the index it is set up for.

@@ -57,12 +57,11 @@ class Refused(Exception):
 class Gateway:
     """The application of a home. ``connect`` gives a session of its database, in autocommit."""
 
-    def __init__(self, doors: Doors, connect: Callable[[], Any], *, batch_events: int | None = None):
+    def __init__(self, doors: Doors, connect: Callable[[], Any]):
         self.doors = doors
         self.refused: Counter[tuple[str, str]] = Counter()
         self.held_bytes = 0
-        self._connect = connect
-        self._options = {} if batch_events is None else {"batch_events": batch_events}
+        self.writer = Writer(connect)
         self.app = Starlette(
             routes=[
                 Route("/webhooks/{connection}", self.receive, methods=METHODS),
@@ -74,7 +73,6 @@ class Gateway:
 
     @asynccontextmanager
     async def life(self, app: Starlette) -> AsyncIterator[None]:
-        self.writer = Writer(self._connect, **self._options)
         self.writer.start()
         await asyncio.to_thread(self.doors.refresh)
         tasks = [asyncio.create_task(one) for one in (self.watch(), self.tell())]

@@ -35,6 +35,7 @@ class Doors:
         self.public_url = (public_url or os.environ.get(PUBLIC_URL, "")).strip().rstrip("/") or None
         self._doors: dict[str, Door | Closed] = {}
         self._connections: dict[str, Connection] = {}
+        self._broken: dict[str, str] = {}
         self._stamps: list[Stamp] | None = None
 
     def find(self, name: str) -> Door | Closed | None:
@@ -59,7 +60,9 @@ class Doors:
             if one.file and shown_name(one.file, self.home) in loaded.broken
         }
         for file, error in loaded.broken.items():
-            log.warning("a file is broken and was not loaded", file=file, error=error.what)
+            if self._broken.get(file) != error.what:
+                log.warning("a file is broken and was not loaded", file=file, error=error.what)
+        self._broken = {file: error.what for file, error in loaded.broken.items()}
         self._connections = {**kept, **loaded.connections}
         doors = {name: self._open(one) for name, one in self._connections.items() if one.webhook is not None}
         self._tell(doors)

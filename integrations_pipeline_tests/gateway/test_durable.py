@@ -160,3 +160,14 @@ def test_a_burst_is_accepted_whole(home: Door) -> None:
     print(
         f"accepted {sent['rate']:.0f}/s, p50 {sent['p50_ms']:.0f} ms, p99 {sent['p99_ms']:.0f} ms, {sent['statuses']}"
     )
+
+
+@pytest.mark.long
+def test_sharing_commits_accepts_at_least_three_times_as_much_as_a_commit_each() -> None:
+    """The bare limit of the benchmark: the same server, one row per request and a commit for it."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "webhooks.py"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    measured = json.loads(done.stdout.splitlines()[-1])
+    print(done.stdout)
+    assert {one["stored"] for one in measured.values()} == {one["accepted"] for one in measured.values()} == {5_000}
+    assert measured["gateway"]["rate"] >= 3 * measured["one row, one commit"]["rate"]
