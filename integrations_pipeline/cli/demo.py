@@ -8,7 +8,7 @@ from pathlib import Path
 from integrations_pipeline.simulator.server import Running, serve
 from integrations_pipeline.simulator.simulation import Simulation
 from integrations_pipeline.spec.connection import Connection
-from integrations_pipeline.spec.errors import IntegrationError
+from integrations_pipeline.spec.errors import ConfigError, IntegrationError
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_all, yaml_files
 from integrations_pipeline.spec.simulated import ADDRESS, PORT, VARIABLE, is_simulated
@@ -24,6 +24,7 @@ class Demo:
         self.served: dict[str, str] = {}
         self.stamps: Stamps | None = None
         self.moved = False
+        self.broken: set[str] = set()
         self.running: Running
 
     def __enter__(self) -> Demo:
@@ -56,8 +57,12 @@ class Demo:
         if not loaded.broken:  # a file that is just being edited keeps its source
             self.drop(set(self.served) - set(demo))
         changed = [one for name, one in demo.items() if self.served.get(name) != facts(one)]
-        troubles = [trouble for one in changed if (trouble := self.put(one))]
-        return [*self.announced([one.name for one in changed if one.name in self.served]), *troubles]
+        troubles = {one.name: trouble for one in changed if (trouble := self.put(one))}
+        return [
+            *self.announced([one.name for one in changed if one.name not in troubles]),
+            *troubles.values(),
+            *self.complaints(loaded.broken),
+        ]
 
     def announced(self, names: list[str]) -> Iterator[str]:
         if names:
@@ -65,6 +70,11 @@ class Demo:
         if names and self.environment and not self.moved:
             self.moved = True
             yield f"  port {PORT} is taken; for other terminals: export {VARIABLE}={self.address}"
+
+    def complaints(self, broken: Mapping[str, ConfigError]) -> list[str]:
+        """A line for each file that can't be used since this look."""
+        new, self.broken = [file for file in broken if file not in self.broken], set(broken)
+        return [f"{file} can't be used; `integrations check` says why (the others work)" for file in new]
 
     def put(self, connection: Connection) -> str | None:
         """Serves it, or says why not."""
@@ -83,7 +93,7 @@ class Demo:
 
 def facts(connection: Connection) -> str:
     """What the source's contents and answers depend on."""
-    return repr((connection.api, connection.secrets, connection.streams))
+    return repr((connection.api, connection.secrets, connection.streams, connection.webhook, connection.faults))
 
 
 def stamps_of(home: Home) -> Stamps:

@@ -76,7 +76,8 @@ def test_an_edit_that_the_source_does_not_see_keeps_its_contents(home: Home) -> 
         file.write_text(file.read_text() + "every: 15m\n")
         assert demo.see() == []
         file.write_text("connection: first\nevery: soon\n")
-        assert demo.see() == [], "a broken file"
+        said = "connections/first.yaml can't be used; `integrations check` says why (the others work)"
+        assert demo.see() == [said], "and its source goes on"
         assert len(ask(demo, "first/v1/things")["data"]) == 6
 
 
@@ -92,6 +93,10 @@ def test_a_source_that_cannot_be_served_is_told_once(home: Home) -> None:
         assert told[0] == f"simulator: second on {demo.address}"
         assert "first is not served" in told[-1] and "NO_SUCH_VARIABLE" in told[-1]
         assert demo.see() == []
+        second = write(home, "second", DEMO.replace("v1,", "v1, auth: {type: bearer, token: $t},"))
+        second.write_text(second.read_text() + "secrets: {t: {env: NO_SUCH_VARIABLE}}\n")
+        assert "second is not served" in demo.see()[-1]
+        assert len(ask(demo, "second/v1/things")["data"]) == 5
 
 
 @pytest.fixture
