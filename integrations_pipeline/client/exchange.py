@@ -20,6 +20,7 @@ from integrations_pipeline.client.session import HttpSession, Received, Unanswer
 from integrations_pipeline.client.waits import told_seconds
 from integrations_pipeline.spec.api import Api, ErrorClass, ErrorRule
 from integrations_pipeline.spec.clock import Clock
+from integrations_pipeline.spec.decoding import ENDS_EARLY
 from integrations_pipeline.spec.errors import (
     ContractError,
     CredentialsError,
@@ -207,7 +208,7 @@ class Exchange:
         try:
             document = document_of(received)
         except ContractError as error:
-            if good and not received.framed and "ends early" in error.what:
+            if good and not received.framed and ENDS_EARLY in error.what:
                 raise self._lost(Unanswered(Transient("the answer was cut off")), request, asked) from None
             if good:
                 raise

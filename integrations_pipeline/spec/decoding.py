@@ -64,8 +64,9 @@ def decode_slowly(body: bytes) -> Any:
     """Exact and tolerant, at about three times the cost. Raises ContractError."""
     try:
         return SLOW.decode(body.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise ContractError(not_json(body) or "text that is not UTF-8") from None
+    except UnicodeDecodeError as error:
+        cut = error.reason == "unexpected end of data" and error.end == len(body)
+        raise ContractError(not_json(body) or (ENDS_EARLY if cut else "text that is not UTF-8")) from None
     except json.JSONDecodeError as error:
         raise ContractError(not_json(body) or syntax_error(error)) from None
     except RecursionError:
@@ -73,8 +74,20 @@ def decode_slowly(body: bytes) -> Any:
 
 
 def syntax_error(error: json.JSONDecodeError) -> str:
-    what = "it ends early" if error.pos >= len(error.doc.rstrip()) else error.msg.lower().removesuffix(" at")
-    return f"broken JSON: {what} at line {error.lineno}, column {error.colno}"
+    if is_cut(error):
+        return ENDS_EARLY
+    return f"broken JSON: {error.msg.lower().removesuffix(' at')} at line {error.lineno}, column {error.colno}"
+
+
+def is_cut(error: json.JSONDecodeError) -> bool:
+    """Whether the text is the beginning of a JSON text: what is left where it broke off may be half a word."""
+    rest = error.doc[error.pos :].rstrip()
+    return (
+        error.msg.startswith("Unterminated string")
+        or any(word.startswith(rest) for word in WORDS)
+        or bool(HALF_NUMBER.fullmatch(rest))
+        or (error.msg.startswith("Invalid \\") and len(rest) < ESCAPE_CHARACTERS)
+    )
 
 
 def not_json(body: bytes) -> str | None:
@@ -88,6 +101,13 @@ def not_json(body: bytes) -> str | None:
         return "XML or HTML, not JSON"
     return None
 
+
+ENDS_EARLY = "broken JSON: it ends early"
+"""What is said of a body that is the beginning of a JSON text: cut off on its way, more often than written so."""
+
+WORDS = ("true", "false", "null", "NaN", "-Infinity", "Infinity")
+HALF_NUMBER = re.compile(r"\.|[eE][+-]?")
+ESCAPE_CHARACTERS = 6
 
 TOO_DEEP = f"JSON that is nested deeper than {limits.NESTING_DEPTH} levels"
 

@@ -14,12 +14,16 @@ from typing import Any
 import psycopg
 import pytest
 
+from integrations_pipeline.client import Client
 from integrations_pipeline.simulator.server import Running, serve
 from integrations_pipeline.simulator.simulation import Simulation
 from integrations_pipeline.spec.home import Home
-from integrations_pipeline.spec.loading import load_connection
+from integrations_pipeline.spec.loading import load_connection, load_connection_and_kinds
 from integrations_pipeline.spec.paths import Path as KeyPath
 from integrations_pipeline.spec.streams import Stream
+from integrations_pipeline.store.store import Store
+from integrations_pipeline.sync.result import StreamResult
+from integrations_pipeline.sync.run import sync
 
 INTEGRATIONS = [sys.executable, "-c", "from integrations_pipeline.cli import main; main()"]
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,6 +81,18 @@ class House:
             assert one["fetched"] == sum(one[part] for part in parts), one
         return streams
 
+    def sync_here(self, name: str, *, full: bool = False) -> dict[str, StreamResult]:
+        """The same verb in this process, which saves its start: the streams' results by name; each must balance."""
+        connection, kinds = load_connection_and_kinds(name, Home(self.home))
+        with Store(self.database_url) as store:
+            client = Client(connection, limiter=store.limiter(connection))
+            try:
+                result = sync(connection, client, store, kinds, full=full, now=True)
+            finally:
+                client.close()
+        assert all(one.counters.balanced for one in result.streams)
+        return {one.stream: one for one in result.streams}
+
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             return connection.execute(query, values or None).fetchall()  # type: ignore[arg-type]
@@ -105,6 +121,18 @@ class House:
         rows = [row for row in self.sources[connection].contents(stream) if not skipped(declared, row)]
         truth = {key_text(declared.primary_key, row): record(row) for row in rows}
         assert {key: record(row) for key, row in self.raw(connection, stream).items()} == truth
+
+    def assert_raw_and_quarantine_are_the_truth(self, connection: str, stream: str) -> None:
+        """Each key that the source truly holds is in raw or in open quarantine, and nothing else is."""
+        truth = {row["key"] for row in self.sources[connection].truth(stream) if not row["deleted"]}
+        query = (
+            "SELECT external_id FROM integrations.quarantine WHERE status = 'open' AND connection = %s AND stream = %s"
+        )
+        rejected = [row[0] for row in self.rows(query, connection, stream)]
+        unnamed, named = rejected.count(None), {key for key in rejected if key is not None}
+        landed = set(self.raw(connection, stream))
+        assert landed | named <= truth
+        assert len(truth - landed - named) == unnamed
 
     def close(self) -> None:
         for one in self.running:

@@ -118,7 +118,7 @@ def test_one_bad_value_leaves_the_other_rows_exact() -> None:
         (b"<!DOCTYPE html><html><body>We'll be back soon</body></html>", "an HTML page, not JSON"),
         (b"<?xml version='1.0'?><e/>", "XML or HTML, not JSON"),
         (b" \n", "an empty answer, not JSON"),
-        (b'{"data": [1, 2', "it ends early at line 1"),
+        (b'{"data": [1, 2', "broken JSON: it ends early"),
         (b'{"name": "M\xfcller"}', "not UTF-8"),
         (b"[" * 100_000, "nested deeper than 200"),
         (b'{"a":' * 201 + b"1" + b"}" * 201, "nested deeper than 200"),
@@ -128,6 +128,17 @@ def test_one_bad_value_leaves_the_other_rows_exact() -> None:
 def test_what_is_not_json_is_called_what_it_is(body: bytes, message: str) -> None:
     with pytest.raises(ContractError, match=message):
         decode(body)
+
+
+def test_a_document_cut_anywhere_is_told_from_a_broken_one() -> None:
+    whole = '{"a": [1, -2.5e+7, true, false, null, NaN, -Infinity], "ü\\ud83d": "x\\n\\u00e9ö"}'.encode()
+    decode(whole)
+    for at in range(1, len(whole)):
+        with pytest.raises(ContractError, match="it ends early"):
+            decode(whole[:at])
+    for broken in (b'{"a": [1,:,2]}', b'{"a": truth}', b'{"a": "\\ux000000"}', b'{"a": 1 2}', b'{"a": "\xfc"}'):
+        with pytest.raises(ContractError, match=r"broken JSON: [^i]|not UTF-8|invalid"):
+            decode(broken)
 
 
 def test_the_deepest_document_allowed_is_read() -> None:
