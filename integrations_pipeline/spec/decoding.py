@@ -45,7 +45,7 @@ class NonFinite:
 def decode(body: bytes) -> Any:
     """The document in a body of UTF-8 JSON.
 
-    Raises ContractError where it is something else, is cut off, or is nested deeper than ``limits.NESTING_DEPTH``.
+    Raises ContractError where it is something else, is cut off, or is nested too deeply (``limits``).
     """
     body = body.removeprefix(BOM)
     if body.translate(DIGITS).find(LONG_RUN) >= 0 and not floats_are_exact(body):
@@ -109,13 +109,13 @@ WORDS = ("true", "false", "null", "NaN", "-Infinity", "Infinity")
 HALF_NUMBER = re.compile(r"\.|[eE][+-]?")
 ESCAPE_CHARACTERS = 6
 
-TOO_DEEP = f"JSON that is nested deeper than {limits.NESTING_DEPTH} levels"
+TOO_DEEP = f"JSON that is nested deeper than {limits.ANSWER_NESTING_DEPTH} levels"
 
 
 def checked_depth(body: bytes, parse: Callable[[bytes], Any]) -> Any:
     """Parses a body that isn't nested too deeply; a malformed one is left to the parser's own message."""
     document = parse(body)
-    if body.count(b"[") + body.count(b"{") > limits.NESTING_DEPTH and is_deep(body):
+    if body.count(b"[") + body.count(b"{") > limits.ANSWER_NESTING_DEPTH and is_deep(body):
         raise ContractError(TOO_DEEP)
     return document
 
@@ -124,7 +124,7 @@ def is_deep(body: bytes) -> bool:
     """Takes away the innermost brackets, a level at a time: an eighth of the cost of walking the parsed document."""
     for text in (body, None):
         brackets = (STRING.sub(b"", body) if text is None else text).translate(None, NO_BRACKETS)
-        for _ in range(limits.NESTING_DEPTH):
+        for _ in range(limits.ANSWER_NESTING_DEPTH):
             shorter = brackets.replace(b"{}", b"").replace(b"[]", b"")
             if not shorter:
                 return False

@@ -78,7 +78,10 @@ PROFILE_VALUES = 20
 """A field with more distinct values is no list of values."""
 
 NESTING_DEPTH = 200
-"""Deeper JSON is refused: PostgreSQL's own parser and ours recurse."""
+"""A deeper record is set aside: PostgreSQL's own parser and ours recurse."""
+
+ANSWER_NESTING_DEPTH = 500
+"""A deeper answer is refused as a whole; up to here one deep record costs one record. Parsers recurse to about 900."""
 
 YAML_BYTES = 1024 * 1024
 """A connection file is written by people; a larger one is a mistake or an attack."""

@@ -332,7 +332,7 @@ RAW = {
     "nul": b'"name":"a\\u0000b"', "surrogate": b'"name":"half \\ud83d"', "nan": b'"amount":NaN',
     "infinity": b'"amount":-Infinity', "big_integer": b'"amount":9007199254740993', "text_boolean": b'"paid":"false"',
     "zero_date": b'"due":"0000-00-00"', "far_year": b'"due":"12024-', "naive_time": b'"due":"2024-02-03T04:05:06"',
-    "duplicate_key": b'"name":"the second of two"', "no_object": b'"a text where an object should be"',
+    "duplicate_key": b'"name":"the second of two"', "no_object": b'"a text where [',
     "deep": b'"spoilt":[[[[', "entities": b"Fish &amp; Chips", "empty": b'"name":""', "null_id": b'"id":null',
 }  # fmt: skip
 

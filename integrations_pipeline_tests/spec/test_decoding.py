@@ -120,8 +120,8 @@ def test_one_bad_value_leaves_the_other_rows_exact() -> None:
         (b" \n", "an empty answer, not JSON"),
         (b'{"data": [1, 2', "broken JSON: it ends early"),
         (b'{"name": "M\xfcller"}', "not UTF-8"),
-        (b"[" * 100_000, "nested deeper than 200"),
-        (b'{"a":' * 201 + b"1" + b"}" * 201, "nested deeper than 200"),
+        (b"[" * 100_000, "nested deeper than 500"),
+        (b'{"a":' * 501 + b"1" + b"}" * 501, "nested deeper than 500"),
         (b"[1,]", "broken JSON: "),
     ],
 )
@@ -142,7 +142,7 @@ def test_a_document_cut_anywhere_is_told_from_a_broken_one() -> None:
 
 
 def test_the_deepest_document_allowed_is_read() -> None:
-    depth = limits.NESTING_DEPTH
+    depth = limits.ANSWER_NESTING_DEPTH
     assert decode(b'[["[{", ' + b"[" * (depth - 2) + b"]" * (depth - 2) + b"]]")[0][0] == "[{"
 
 

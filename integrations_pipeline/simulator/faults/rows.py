@@ -149,7 +149,7 @@ def duplicate_key(spoiling: Spoiling, row: Row, switched: Switched) -> None:
 
 
 def no_object(spoiling: Spoiling, row: Row, switched: Switched) -> Any:
-    return "a text where an object should be"
+    return f"a text where {[path.get(row) for path in spoiling.plan.key_paths]} should be"
 
 
 SHAPES: dict[str, Spoil] = {
