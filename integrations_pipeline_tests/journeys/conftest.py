@@ -85,7 +85,8 @@ class House:
         """The same verb in this process, which saves its start: the streams' results by name; each must balance."""
         connection, kinds = load_connection_and_kinds(name, Home(self.home))
         with Store(self.database_url) as store:
-            client = Client(connection, limiter=store.limiter(connection), breaker=store.breaker(connection))
+            limiter, breaker, tokens = store.limiter(connection), store.breaker(connection), store.tokens(connection)
+            client = Client(connection, limiter=limiter, breaker=breaker, tokens=tokens)
             try:
                 result = sync(connection, client, store, kinds, full=full, now=True)
             finally:
