@@ -266,3 +266,39 @@ def test_connections_are_kept_alive(bench: Bench) -> None:
     streams = {"things": {"request": "GET /things", "records": "items", "primary_key": "id", "pagination": form}}
     assert len(list(bench.client(source.url, streams).pages("things"))) == 10
     assert len(ports) == 1
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://169.254.169.254/latest/meta-data/",
+        "http://10.0.0.5/",
+        "http://[::1]:{port}/things",
+        "http://localhost:{port}/things",
+        "http://127.1:{port}/things",
+        "http://2130706433:{port}/things",
+        "http://0x7f000001:{port}/things",
+        "http://[::ffff:127.0.0.1]:{port}/things",
+        "//169.254.169.254/",
+        "http://127.0.0.1:{other}/things",
+        "https://127.0.0.1:{port}/things",
+        "file:///etc/passwd",
+    ],
+)
+@pytest.mark.parametrize("by", ["redirect", "next link"])
+def test_private_addresses_that_an_answer_names_are_not_asked(bench: Bench, target: str, by: str) -> None:
+    other = bench.source(lambda seen: [])
+    port = {"other": other.url.rsplit(":", 1)[1]}
+
+    def answer(seen: Seen) -> Any:
+        url = target.format(port=source.url.rsplit(":", 1)[1], **port)
+        return Reply(status=302, headers={"Location": url}) if by == "redirect" else {"items": [{"id": 1}], "next": url}
+
+    source = bench.source(answer)
+    streams = {"things": {"request": "GET /things", "records": "items", "primary_key": "id"}}
+    pages = {"type": "link_body", "read": "next"}
+    client = bench.client(source.url, streams, pagination=pages, auth={"type": "bearer", "token": "$t"},
+                          secrets={"t": "planted-token"})  # fmt: skip
+    with pytest.raises(ContractError, match="the source points to"):
+        list(client.pages("things"))
+    assert (len(source.seen), other.seen) == (1, [])

@@ -1,0 +1,147 @@
+"""Secrets planted in each kind of credentials, and all that sources granted for them, are found nowhere afterwards.
+
+The sources are as unkind as can be: in failures they repeat everything that was sent to them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from integrations_pipeline.simulator.answer import Answer
+from integrations_pipeline.simulator.simulation import Simulation
+from integrations_pipeline.simulator.tokens import COOKIE
+from integrations_pipeline.simulator.views import Request
+from integrations_pipeline_tests.journeys.accounts import ACCOUNTS, Account
+from integrations_pipeline_tests.orchestration.conftest import House
+from integrations_pipeline_tests.orchestration.conftest import house as desk  # noqa: F401
+from integrations_pipeline_tests.orchestration.conftest import template as template  # with Dagster's tables
+
+SHORTEST = 8
+FIXED = (
+    Account("bearer", "{type: bearer, token: $token}", {"token": "planted-token-5d41402abc"}),
+    Account("basic", "{type: basic, username: ann, password: $password}", {"password": "planted-pass-b19e&7"}),
+    Account("api_key", "{type: api_key, send: query api, key: $key}", {"key": "planted-api-key-1f/3c"}),
+)
+COMMANDS = """
+import sys
+from integrations_pipeline.cli import main
+for arguments in sys.argv[1:]:
+    sys.argv = ["integrations", *arguments.split()]
+    try:
+        main()
+    except SystemExit:
+        pass
+"""
+
+
+class Unkind:
+    """A source that writes down what is shown to it, and repeats it in what it refuses."""
+
+    def __init__(self, source: Simulation):
+        self.source, self.plain = source, source.answer
+        self.status, self.shown = 0, set[str]()
+        source.answer = self.answer  # type: ignore[method-assign]
+
+    def answer(self, request: Request) -> Answer:
+        sent = f"{dict(request.headers)} {request.query_string} {request.content.decode('utf-8', 'replace')}"
+        for name in ("authorization", "cookie", "x-ticket"):
+            values = re.split(r"[ ;]+", request.headers.get(name, "").replace(f"{COOKIE}=", ""))
+            self.shown.update(value for value in values if len(value) > SHORTEST)
+        answer = self.plain(request)
+        if re.search(r"oauth/token|/login|/session", request.path):
+            granted = json.loads(answer.body)
+            self.shown.update(one for one in leaves(granted) if len(one) > SHORTEST and " " not in one)
+        if self.status and not re.search(r"oauth/token|/login|/session", request.path):
+            headers = {"X-Request-Id": request.headers.get("authorization", "none")[-60:]}
+            return Answer(self.status, json.dumps({"error": "no", "you_sent": sent}).encode(), headers)
+        return answer
+
+
+def leaves(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from leaves(inner)
+    elif isinstance(value, str):
+        yield value
+
+
+def forms(secret: str) -> set[str]:
+    """As it may be written somewhere: plain, in a URL, in JSON, as base64, as the hex of a bytea."""
+    raw = secret.encode()
+    return {secret, quote(secret, safe=""), json.dumps(secret)[1:-1], base64.b64encode(raw).decode(), raw.hex()}
+
+
+def everything_in(url: str) -> Iterator[tuple[str, str]]:
+    """Each row of each table of the database, Dagster's too, as text."""
+    with psycopg.connect(url, autocommit=True) as session:
+        tables = session.execute(
+            "SELECT schemaname, tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+        ).fetchall()
+        for table in tables:
+            rows = session.execute(sql.SQL("SELECT t::text FROM {} t").format(sql.Identifier(*table)))
+            yield ".".join(table), "\n".join(row[0] for row in rows)
+
+
+def files_below(folder: Path) -> Iterator[tuple[str, str]]:
+    for path in folder.rglob("*"):
+        if path.is_file() and path.name != "token.key":
+            yield str(path), path.read_bytes().decode("utf-8", "replace")
+
+
+def test_planted_secrets_are_found_nowhere(
+    desk: House,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG")
+    sources = {}
+    for account in (*ACCOUNTS, *FIXED):
+        for name, value in account.secrets.items():
+            monkeypatch.setenv(f"{account.name}_{name}".upper(), value)
+        text = account.text.replace("connection: shop", f"connection: {account.name}").replace("{url}", "URL")
+        source = desk.add(text.replace("SHOP_", f"{account.name}_".upper()), records=12, secrets=account.secrets)
+        sources[account.name] = Unkind(source)
+    texts = [str(event) for event in desk.run().all_events]
+    assert {one.source.requests()[-1].status for one in sources.values()} == {200}
+    seen = dict(zip(sources, (401, 403, 422, 401, 401, 401, 422, 401), strict=True))
+    for name, one in sources.items():
+        one.status = seen[name]
+    result = desk.run()
+    assert not result.success
+    texts += [str(event) for event in result.all_events]
+    commands = [
+        f"{verb} {name}{more}" for name in sources for verb, more in (("sync", " --debug"), ("check", " --live"))
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS, *commands], env=os.environ, cwd=tmp_path, capture_output=True, text=True,
+        timeout=240,
+    )  # fmt: skip
+    assert done.stderr.count("the source answered") >= len(sources), done.stdout + done.stderr
+    told = {"Dagster's events": "\n".join(texts), "terminal": done.stdout + done.stderr, "log": caplog.text}
+    places = {**told, **dict(everything_in(desk.url)), **dict(files_below(tmp_path))}
+    planted = {value for account in (*ACCOUNTS, *FIXED) for value in account.secrets.values()}
+    shown = {value for one in sources.values() for value in one.shown}
+    assert len(shown) > len(sources), "tokens, tickets and cookies were shown"
+    found = {
+        (place, secret)
+        for place, text in places.items()
+        for secret in planted | shown
+        for form in forms(secret)
+        if form in text
+    }
+    assert not found
+    assert any(place == "integrations.token" and text for place, text in places.items())
+    assert any(place.startswith("dagster.") and text for place, text in places.items())
