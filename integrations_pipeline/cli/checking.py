@@ -12,6 +12,7 @@ from integrations_pipeline.spec.cautions import cautions, not_yet
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import ConfigError, IntegrationError
 from integrations_pipeline.spec.home import Home
+from integrations_pipeline.spec.hooks import load_hooks
 from integrations_pipeline.spec.loading import load_all, load_connection_and_kinds
 from integrations_pipeline.spec.ports import Priority
 from integrations_pipeline.spec.schema import SCHEMAS, json_schema
@@ -56,7 +57,11 @@ def check_all() -> list[Checked]:
 
 
 def checked(connection: Connection, doubts: Mapping[str, list[str]]) -> Checked:
-    """A good file, with its missing secrets and what is doubtful about it as warnings."""
+    """A good file whose hooks can be loaded, with its missing secrets and what is doubtful about it as warnings."""
+    try:
+        load_hooks(connection, Home.from_environment())
+    except ConfigError as error:
+        return Checked(connection.name, error=error)
     warnings = [*missing_secrets(connection), *not_yet(connection), *doubts.get(connection.name, ())]
     return Checked(connection.name, connection, warnings=tuple(warnings))
 

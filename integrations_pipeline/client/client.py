@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from threading import Event
 from typing import Any
@@ -25,6 +26,8 @@ from integrations_pipeline.spec.clock import Clock, SystemClock
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import ConfigError, ContractError, IntegrationError, NotFound
 from integrations_pipeline.spec.forms import Call
+from integrations_pipeline.spec.home import Home
+from integrations_pipeline.spec.hooks import load_hooks
 from integrations_pipeline.spec.limits import READ_AHEAD_PAGES
 from integrations_pipeline.spec.paths import Path
 from integrations_pipeline.spec.ports import Breaker, Limiter, Priority, TokenStore
@@ -50,13 +53,14 @@ class Client:
         priority: Priority = Priority.POLL,
         secrets: Mapping[str, Secret] | None = None,
     ):
-        """Resolves the secrets unless they are given. Raises ConfigError where one is missing."""
+        """Resolves the secrets unless they are given, and loads the hooks. Raises ConfigError where one is missing."""
         api = connection.api
         if secrets is None:
             secrets = {name: source.resolve(name) for name, source in connection.secrets.items()}
         self.meter = Meter()
         self._connection, self._api, self._clock = connection, api, clock or SystemClock()
-        self._builder = RequestBuilder(api, secrets)
+        self._hooks = load_hooks(connection, Home.from_environment()) if connection.hooks.model_fields_set else {}
+        self._builder = RequestBuilder(api, secrets, self._hooks.get("request"))
         self._session = HttpSession(max_bytes=api.max_response, connections=max(api.concurrency, READ_AHEAD_PAGES) + 1)
         redactor = Redactor(secrets.values())
         make = partial(
@@ -114,7 +118,21 @@ class Client:
         if not isinstance(record, dict):
             where = f"{asked.where} {answer.request}"
             raise ContractError("the answer holds no object, where the record should be", where=where)
-        return record
+        return self._hooked(record, stream_name, stream) if "record" in self._hooks else record
+
+    def _shaped(self, pages: Iterator[Page], plan: ListPlan) -> Iterator[Page]:
+        """The pages, their rows as the hook `record` makes them."""
+        if "record" not in self._hooks or plan.feed:
+            yield from pages
+            return
+        stream = self._stream(plan.name)
+        for page in pages:
+            yield replace(page, rows=[self._hooked(row, plan.name, stream) for row in page.rows])
+
+    def _hooked(self, row: Any, stream_name: str, stream: Stream) -> Any:
+        """The row as the hook `record` makes it."""
+        key = ", ".join(str(path.get(row)) for path in stream.primary_key) if isinstance(row, dict) else ""
+        return self._hooks["record"].record(row, stream=stream_name, key=key)
 
     def count(self, stream_name: str, since: Any) -> int:
         """How many records the stream's `probe` counts from ``since`` on, a value as ``format_cursor`` gives it."""
@@ -205,13 +223,20 @@ class Client:
         if self._closed.is_set():
             stop.set()
         try:
-            yield from reader.pages(stop)
+            yield from self._shaped(reader.pages(stop), plan)
         except IntegrationError as error:
             raise error.at(f"{self._where(plan.name)} {plan.call.request}") from None
 
     def _fetch(self, request: Request, plan: ListPlan, conditional: bool, stop: Event) -> Fetched:
         asked = Asked(self._where(plan.name), plan.rules, is_list=True, repeatable=True, conditional=conditional)
-        return self._exchange.answer(request, asked, stop)
+        answer, meaning = self._exchange.answer(request, asked, stop)
+        page = self._hooks.get("page")
+        if page is None or plan.feed or meaning is not None or answer.status == 304:
+            return answer, meaning
+        try:
+            return replace(answer, document=page(answer.document, stream=plan.name)), meaning
+        except IntegrationError as error:
+            raise error.at(f"{asked.where} {request}") from None
 
     def _stream(self, name: str) -> Stream:
         stream = self._connection.streams.get(name)

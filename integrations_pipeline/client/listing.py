@@ -43,6 +43,7 @@ class ListPlan:
     probe: Validator | None
     parent: str | None
     ended: bool  # the request names where a window ends
+    feed: bool = False  # of deletions
 
 
 def call_of(stream: Stream, full: Full | None) -> Call:
@@ -94,6 +95,7 @@ def plan_feed(name: str, stream: Stream, feed: Feed, api: Api, builder: RequestB
         probe=None,
         parent=None,
         ended=ends_somewhere(feed.call, feed.cursor),
+        feed=True,
     )
 
 

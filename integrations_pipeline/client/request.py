@@ -10,10 +10,12 @@ from urllib.parse import quote, unquote_plus, urlsplit, urlunsplit
 
 from integrations_pipeline.client.auth import Credentials, places_of, revealed
 from integrations_pipeline.client.origins import Origins
+from integrations_pipeline.client.redaction import Redactor
 from integrations_pipeline.spec.api import Api
 from integrations_pipeline.spec.decoding import encode
-from integrations_pipeline.spec.errors import ConfigError, DataError
+from integrations_pipeline.spec.errors import ConfigError, DataError, IntegrationError
 from integrations_pipeline.spec.forms import Call
+from integrations_pipeline.spec.hooks import Hook, OutgoingRequest
 from integrations_pipeline.spec.paths import MISSING, parse_path
 from integrations_pipeline.spec.placeholders import as_text, render, render_path
 from integrations_pipeline.spec.places import SendPlace
@@ -149,7 +151,10 @@ def header_text(name: str, value: Any) -> str:
 class RequestBuilder:
     """Builds requests of one connection. Values of data never name a secret or a placeholder: only the file's do."""
 
-    def __init__(self, api: Api, secrets: Mapping[str, Secret]):
+    def __init__(self, api: Api, secrets: Mapping[str, Secret], hook: Hook | None = None):
+        """``hook`` may change each request before its credentials are added."""
+        self._hook = hook
+        self._redactor = Redactor(secrets.values())
         self._api = api
         self._base = api.url.rstrip("/")
         self._base_path = urlsplit(self._base).path
@@ -169,7 +174,8 @@ class RequestBuilder:
         content = self._content(draft, encoding)
         url = self.origins.check(draft.full_url())
         headers = {name: header_text(name, value) for name, value in draft.headers.items()}
-        return Request(call.method, url, headers, content, self._path_of(url), draft.body, encoding)
+        request = Request(call.method, url, headers, content, self._path_of(url), draft.body, encoding)
+        return self._hooked(self._hook, request) if self._hook else request
 
     def proved(self, request: Request, credentials: Credentials) -> Request:
         """The request with what proves its sender. Its url may then hold a credential: it is only for sending."""
@@ -182,6 +188,23 @@ class RequestBuilder:
         url = self.origins.check(draft.full_url())
         headers = {name: header_text(name, value) for name, value in draft.headers.items()}
         return replace(request, url=url, headers=headers, content=content)
+
+    def _hooked(self, hook: Hook, request: Request) -> Request:
+        """The request as the hook leaves it, which sees no credentials: those are added after it."""
+        given = OutgoingRequest(request.method, request.url, dict(request.headers), request.content)
+        try:
+            if hook(given, secrets=self._secrets) is not None:
+                raise hook.failed("returned something: it is expected to change the request in place")
+            if not isinstance(given.content, bytes | None) or not isinstance(given.url, str):
+                raise hook.failed("left a request whose content is not bytes, or whose url is no text")
+            if given.content != request.content and any(place.kind == "body" for place in places_of(self._api.auth)):
+                raise hook.failed("changed the content, into which the credentials are written after it")
+        except IntegrationError as error:
+            error.what, error.__cause__ = self._redactor.text(error.what), None  # it may have had secrets at hand
+            raise error.at(str(request)) from None
+        url = self.origins.check(given.url)
+        headers = {name: header_text(name, value) for name, value in given.headers.items()}
+        return replace(request, url=url, headers=headers, content=given.content, path=self._path_of(url))
 
     def moved(self, request: Request, location: str) -> Request:
         """The same request at the place it moved to. Raises ContractError for another origin."""

@@ -120,6 +120,11 @@ class Connection(Model):
     streams: dict[Name, Stream] = Key(min_length=1)
     webhook: Webhook | None = None
     _file: FilePath | None = PrivateAttr(default=None)
+    _hook_places: dict[str, tuple[str, int]] = PrivateAttr(default_factory=dict)
+
+    def place_of_hook(self, name: str) -> tuple[str, int]:
+        """The file and line that name a hook, for messages; no line where it was made without a file."""
+        return self._hook_places.get(name, (str(self._file or self.connection), 0))
 
     @property
     def name(self) -> str:

@@ -265,6 +265,10 @@ class Reader:
         checked = self.checked(data, connection)
         for path, message in refused(checked):
             sources.complain(path, message)
+        if connection is not None:
+            for name in connection.hooks.model_fields_set:
+                named_in, line = sources.find(("hooks", name))
+                connection._hook_places[name] = (named_in.file, line)
         return connection, sources.problems
 
     def checked(self, data: Mapping[str, Any], connection: Connection | None) -> Checked:

@@ -257,3 +257,14 @@ def test_ctrl_c_says_that_nothing_is_lost(run: Run, monkeypatch: pytest.MonkeyPa
     ended = run("sync", "crm")
     assert ended.code == 130
     assert "the next sync goes on from there" in ended.stderr
+
+
+def test_a_hook_that_isnt_there_is_told_before_the_first_request(run: Run, home: Path) -> None:
+    file = home / "connections" / "crm.yaml"
+    file.write_text(file.read_text() + "hooks: {record: quirks.tidy}\n", encoding="utf-8")
+    for command in (("check", "crm", "--json"), ("sync", "crm", "--json")):
+        ended = run(*command)
+        assert ended.code == 2
+        [error] = ended.document["errors"]
+        assert (error["file"], error["line"], error["where"]) == ("connections/crm.yaml", 11, "hooks.record")
+        assert "hooks/quirks.py" in error["message"]
