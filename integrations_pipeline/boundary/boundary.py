@@ -186,6 +186,7 @@ class Boundary:
             Landing,
             *(pick(column, kept.good) for column in (batch.ids, batch.bodies, batch.hashes, texts.typed)),
             [position in batch.tombstones for position in kept.good],
+            pick(batch.records, kept.good),
         )
         keyed = zip(cursor.typed, batch.ids, strict=True) if cursor else ()
         return Split(

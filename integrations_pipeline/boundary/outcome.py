@@ -10,13 +10,15 @@ from integrations_pipeline.spec.reasons import Reason
 
 
 class Landing(NamedTuple):
-    """An accepted record as it is stored. ``hash`` is blake2b-128 of ``payload``, whose keys are sorted."""
+    """An accepted record as it is stored. ``hash`` is blake2b-128 of ``payload``, whose keys are sorted; ``record`` is
+    what that says."""
 
     external_id: str
     payload: bytes
     hash: bytes
     version: str
     deleted: bool
+    record: dict[str, Any]
 
 
 class Rejected(NamedTuple):

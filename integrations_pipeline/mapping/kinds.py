@@ -6,12 +6,12 @@ from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any
 
-from integrations_pipeline.mapping.transforms import Step, as_text
+from integrations_pipeline.mapping.transforms import Rule, Step, as_text
 from integrations_pipeline.spec.codes import COUNTRIES, CURRENCIES
 from integrations_pipeline.spec.conditions import matches
 from integrations_pipeline.spec.fields import Field
 from integrations_pipeline.spec.formats import is_email, is_url, is_uuid
-from integrations_pipeline.spec.values import kind_of, parser
+from integrations_pipeline.spec.values import parser
 
 BIGINT_LOW, BIGINT_HIGH = -(2**63), 2**63 - 1
 """What PostgreSQL's bigint holds."""
@@ -89,12 +89,7 @@ def rules(field: Field) -> list[tuple[str, Step]]:
     found: list[tuple[str, Step]] = []
 
     def add(name: str, holds: Callable[[Any], Any], message: str) -> None:
-        def step(value: Any, _: Any) -> Any:
-            if holds(value):
-                return value
-            raise ValueError(f"{message}, not {kind_of(value)}")
-
-        found.append((name, step))
+        found.append((name, Rule(holds, message)))
 
     if field.format is not None:
         add("format", FORMATS[field.format], f"a value of the format {field.format} was expected")

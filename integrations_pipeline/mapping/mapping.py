@@ -12,14 +12,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from integrations_pipeline.mapping.compiling import PLAIN, Field, write_out
 from integrations_pipeline.mapping.kinds import converter, rules
 from integrations_pipeline.mapping.transforms import TRANSFORMS, Step, as_text, is_blank
 from integrations_pipeline.spec.connection import Kind
-from integrations_pipeline.spec.decoding import encode
+from integrations_pipeline.spec.decoding import as_stored, encode
 from integrations_pipeline.spec.errors import ConfigError, DataError
-from integrations_pipeline.spec.fields import Field
+from integrations_pipeline.spec.fields import Field as Declared
 from integrations_pipeline.spec.mapping import Map, MapField
-from integrations_pipeline.spec.paths import MISSING, Getter, Path, getter, parse_path
+from integrations_pipeline.spec.paths import MISSING, WHOLE, Getter, Path, getter, parse_path
 from integrations_pipeline.spec.reasons import Reason, reason
 from integrations_pipeline.spec.streams import Stream
 from integrations_pipeline.spec.values import kind_of, parser
@@ -103,28 +104,16 @@ class Mapping:
         self._match = stream.map.match
         declared = {parse_path(path).parts: one for path, one in stream.fields.items()}
         self._chains = tuple(compile_field(n, f, kind_field(kind, n), declared) for n, f in stream.map.fields.items())
+        self._values = write_out([Field(chain.name, key_of(chain), chain.read, chain.steps) for chain in self._chains])
 
     def apply(self, payload: Any) -> Mapped:
         """The canonical record of a raw one. Total: whatever the payload holds, what can't be done is a problem."""
-        values: dict[str, Any] = {}
-        references: dict[str, str] = {}
-        problems: list[Reason] = []
-        for chain in self._chains:
-            rule = chain.rule
-            value = None
-            try:
-                value = chain.read(payload)
-                for rule, run, on_null in chain.steps:  # noqa: B007 - a step that raises is named below
-                    if value is not None or on_null:
-                        value = run(value, payload)
-            except (ValueError, ArithmeticError) as error:
-                problems.append(problem(chain, rule, error, payload))
-                value = None
-            if chain.looks_up and value is not None:
-                references[chain.name] = value
-                value = None
-            values[chain.name] = value
-        return Mapped(values, references, problems)
+        values, bad = self._values(payload)
+        references = {name: values[name] for name in self.references if values[name] is not None}
+        for name in references:
+            values[name] = None
+        told = (explain_field(self._chains[number], payload).problem for number in bad)
+        return Mapped(values, references, [one for one in told if one is not None])
 
     def explain(self, payload: Any) -> list[FieldStory]:
         """The same as ``apply``, told field by field."""
@@ -136,7 +125,7 @@ class Mapping:
         return [key for key in keys if not any(is_blank(value) for value in key.values())]
 
 
-def kind_field(kind: Kind, name: str) -> Field:
+def kind_field(kind: Kind, name: str) -> Declared:
     if name not in kind.fields:
         raise ConfigError(f"map.fields.{name}: the kind {kind.kind} has no such field ({', '.join(kind.fields)})")
     return kind.fields[name]
@@ -174,7 +163,7 @@ def raw_value(source: Source, payload: Any) -> Any:
     return None if (value := source.get(payload)) is MISSING else value
 
 
-def compile_field(name: str, spec: MapField, target: Field, declared: dict[tuple[str, ...], Field]) -> Chain:
+def compile_field(name: str, spec: MapField, target: Declared, declared: dict[tuple[str, ...], Declared]) -> Chain:
     """One field's chain. ``declared``: the stream's own fields by path."""
     typed = reads_times(spec, target)
     sources = tuple(compile_source(path, declared if typed else {}) for path in paths_of(spec))
@@ -194,15 +183,29 @@ def paths_of(spec: MapField) -> Iterable[Path]:
     return [spec.from_] if spec.from_ is not None else spec.first or spec.join or []
 
 
-def reads_times(spec: MapField, target: Field) -> bool:
+def reads_times(spec: MapField, target: Declared) -> bool:
     """Whether raw times are read as the boundary declares them, before the first step: not where that takes text."""
     text_first = bool(spec.apply) and TRANSFORMS[spec.apply[0].name].takes == "text"
     return target.type in TIMES and not text_first and spec.join is None and spec.where is None
 
 
-def compile_source(path: Path, declared: dict[tuple[str, ...], Field]) -> Source:
+def compile_source(path: Path, declared: dict[tuple[str, ...], Declared]) -> Source:
     found = declared.get(path.parts)
-    return Source(path, getter(path), parser(found) if found is not None and found.type in TIMES else None)
+    parse = parser(found) if found is not None and found.type in TIMES else None
+    return Source(path, stored_getter(path), parse)
+
+
+def key_of(chain: Chain) -> str | None:
+    """The record's own key that a field starts from, as it is; None where more is to be done."""
+    (path, _, parse), *others = chain.sources or (Source(WHOLE, getter(WHOLE), None),)
+    plain = chain.rule == "from" and not others and parse is None and len(path.parts) == 1
+    return path.parts[0] if plain and not path.parts[0].lstrip("-").isdecimal() else None
+
+
+def stored_getter(path: Path) -> Getter:
+    """Reads a record just fetched as it will be read from the database."""
+    get = getter(path)
+    return lambda record: value if type(value := get(record)) in PLAIN else as_stored(value)
 
 
 def reader(spec: MapField, sources: tuple[Source, ...]) -> tuple[str, Getter]:
@@ -241,9 +244,17 @@ def read_first(sources: tuple[Source, ...]) -> Getter:
 def read_joined(sources: tuple[Source, ...], separator: str) -> Getter:
     """The texts that aren't null, missing or blank, with the separator between them; null where none is left."""
 
+    getters = [getter(source.path) for source in sources]
+
     def read(record: Any) -> str | None:
-        values = [source.get(record) for source in sources]
-        return separator.join(as_text(value) for value in values if not is_blank(value)) or None
+        texts = []
+        for get in getters:
+            value = get(record)
+            if type(value) is not str:
+                value = "" if is_blank(value) else as_text(as_stored(value))
+            if value and not value.isspace():
+                texts.append(value)
+        return separator.join(texts) or None
 
     return read
 
@@ -274,11 +285,15 @@ def value_steps(name: str, spec: MapField) -> list[NamedStep]:
     if spec.values is None:
         return []
     ours = {(type(theirs) is bool, theirs): our for theirs, our in spec.values.items()}
+    words = {theirs: our for theirs, our in spec.values.items() if type(theirs) is str}
     fallback = spec.else_ if "else_" in spec.model_fields_set else MISSING
 
     def step(value: Any, _: Any) -> Any:
         kind = type(value)
-        our = fallback if kind is list or kind is dict else ours.get((kind is bool, value), fallback)
+        if kind is str:
+            our = words.get(value, fallback)
+        else:
+            our = fallback if kind is list or kind is dict else ours.get((kind is bool, value), fallback)
         if our is not MISSING:
             return our
         raise ValueError(f"no value of ours is declared for {kind_of(value)}, and no `else`")

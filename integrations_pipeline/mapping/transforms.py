@@ -43,6 +43,7 @@ def grouped(separators: str, point: str) -> re.Pattern[str]:
 
 WITH_POINT = grouped("," + GAPS, r"\.")
 WITH_COMMA = grouped("." + GAPS, ",")
+ASCII_SIGNS = {code: None for code in range(128) if not chr(code).isdigit()}
 NO_DIGIT = re.compile(r"[^0-9]+")
 PLAIN_COMMA = re.compile(r"[+-]?[0-9]+(?:,[0-9]+)?")
 BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -62,13 +63,27 @@ def as_text(value: Any) -> str:
     raise ValueError(f"{kind_of(value)}, not text")
 
 
-def on_text(change: Callable[[str], Any]) -> Step:
+@dataclass(frozen=True, slots=True)
+class OnText:
     """A step that changes text."""
 
-    def step(value: Any, _: Any) -> Any:
-        return change(value if type(value) is str else as_text(value))
+    change: Callable[[str], Any]
 
-    return step
+    def __call__(self, value: Any, _: Any) -> Any:
+        return self.change(value if type(value) is str else as_text(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A step that passes a value on, or raises ValueError."""
+
+    holds: Callable[[Any], Any]
+    message: str
+
+    def __call__(self, value: Any, _: Any) -> Any:
+        if self.holds(value):
+            return value
+        raise ValueError(f"{self.message}, not {kind_of(value)}")
 
 
 def collapse(text: str) -> str:
@@ -99,10 +114,11 @@ def phone(text: str) -> str | None:
     number = text.strip().lower().removeprefix("tel:").strip()
     if not number:
         return None
-    if any(map(str.isalpha, number)):
+    if number != number.upper() if number.isascii() else any(map(str.isalpha, number)):
         raise ValueError("letters in a phone number")
     abroad = number.startswith(("+", "00"))
-    found = NO_DIGIT.sub("", number.replace("(0)", "") if abroad else number)
+    found = (number.replace("(0)", "") if abroad else number).translate(ASCII_SIGNS)
+    found = found if found.isascii() else NO_DIGIT.sub("", found)
     if abroad and not number.startswith("+"):
         found = found[2:]
     if len(found) not in PHONE_DIGITS:
@@ -231,7 +247,7 @@ def date(argument: Any) -> Step:
 
 def truncate(length: int) -> Step:
     """At most so many characters."""
-    return on_text(lambda text: text[:length])
+    return OnText(lambda text: text[:length])
 
 
 def split(argument: list[Any]) -> Step:
@@ -242,7 +258,7 @@ def split(argument: list[Any]) -> Step:
         parts = text.split(separator)
         return parts[index] if -len(parts) <= index < len(parts) else None
 
-    return on_text(part)
+    return OnText(part)
 
 
 def between(argument: list[str]) -> Step:
@@ -254,7 +270,7 @@ def between(argument: list[str]) -> Step:
         inside, closed, _ = rest.partition(end)
         return inside if found and closed else None
 
-    return on_text(inner)
+    return OnText(inner)
 
 
 def default(argument: Any) -> Step:
@@ -286,7 +302,7 @@ class Transform:
 
 
 def of_text(name: str, change: Callable[[str], Any], back: str = AS_IS) -> Transform:
-    step = on_text(change)
+    step = OnText(change)
     return Transform(name, "text", lambda _: step, back)
 
 

@@ -158,6 +158,22 @@ def parse_number(text: str) -> Any:
     return as_float if len(number.as_tuple().digits) <= EXACT_DIGITS and abs(as_float) < 1e300 else number
 
 
+def as_stored(value: Any) -> Any:
+    """A JSON value as it comes back from a jsonb column, which writes each number without an exponent."""
+    kind = type(value)
+    if kind is dict:
+        return {key: as_stored(inner) for key, inner in value.items()}
+    if kind is list:
+        return [as_stored(inner) for inner in value]
+    if kind is not float and kind is not Decimal:
+        return value
+    number = Decimal(repr(value)) if kind is float else value
+    if not number.is_finite() or abs(number.adjusted()) > MAX_EXPONENT:
+        return value  # and never stored
+    text = format(number if number else abs(number), "f")
+    return parse_number(text) if "." in text else parse_integer(text)
+
+
 SLOW = json.JSONDecoder(parse_int=parse_integer, parse_float=parse_number, parse_constant=NonFinite)
 
 CONTAINERS = frozenset((dict, list, tuple))

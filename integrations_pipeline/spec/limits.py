@@ -11,8 +11,8 @@ IDENTIFIER_BYTES = 63
 EXTERNAL_ID_BYTES = 2_000
 """A PostgreSQL index entry holds about 2,700 bytes; a longer key would refuse the whole batch."""
 
-CHUNK_RECORDS = 5_000
-"""Records per transaction: throughput saturates here, and memory stays flat (measured, docs/performance.md)."""
+CHUNK_RECORDS = 3_000
+"""Records per transaction: four chunks are under way at once, and with 5,000 in each they took 330 MB."""
 
 CHUNK_SECONDS = 2.0
 """A slow source still commits this often, so that a crash re-reads little."""

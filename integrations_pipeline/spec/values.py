@@ -65,12 +65,13 @@ def parse_integer(value: Any) -> int:
 
 def parse_decimal(value: Any) -> Decimal:
     """A number or the text of one, exact: floats as they are written."""
-    if isinstance(value, int | Decimal) and not isinstance(value, bool):
+    if isinstance(value, str):
+        if len(value) <= MAX_DIGITS and NUMBER.fullmatch(value):
+            return bounded(Decimal(value))
+    elif isinstance(value, int | Decimal) and not isinstance(value, bool):
         return bounded(Decimal(value))
-    if isinstance(value, float):
+    elif isinstance(value, float):
         return bounded(Decimal(repr(value)))
-    if isinstance(value, str) and len(value) <= MAX_DIGITS and NUMBER.fullmatch(value):
-        return bounded(Decimal(value))
     raise ValueError(f"{kind_of(value)}, not a number")
 
 

@@ -16,13 +16,18 @@ LEFT JOIN LATERAL (
 ) AS {alternative} ON true
 """
 
-# What becomes of each row, then canonical rows, links and decisions by it. Of several rows of the chunk that match the
-# same canonical row the `first` one gets it. `settled` is for the decisions only: the update itself keeps columns it
-# doesn't change as they are at that moment, whatever an edit under way has just made of them.
+# What becomes of each row, then canonical rows, links and decisions by it. A linked row says something else where its
+# base differs from the one last agreed, or where a reference waited; `_changed` is null where all is new. Of several
+# rows of the chunk that match the same canonical row the `first` one gets it. `settled` is for the decisions only: the
+# update itself keeps columns it doesn't change as they are at that moment, whatever an edit under way has just made of
+# them.
 SHAPE = """
 WITH looked AS MATERIALIZED (
     SELECT s.*, l.ctid AS _link, l.canonical_id AS _linked, l.deleted_at IS NOT NULL AS _back,
-           l.base IS NOT DISTINCT FROM s._base AND l.pending IS NOT DISTINCT FROM s._pending AS _same,
+           l.base = s._base AND l.pending IS NOT DISTINCT FROM s._pending AS _same,
+           CASE WHEN l.base IS NOT NULL AND l.deleted_at IS NULL THEN ARRAY(
+               SELECT key FROM jsonb_each(s._base)
+               WHERE l.pending ? key OR value IS DISTINCT FROM l.base -> key) END AS _changed,
            {found} AS _found, {ids} AS _ids, {by} AS _by
     FROM shaped s
     LEFT JOIN LATERAL (
@@ -35,7 +40,8 @@ WITH looked AS MATERIALIZED (
 ), judged AS MATERIALIZED (
     SELECT *, coalesce(_linked, CASE WHEN _outcome = 'matched' THEN _ids[1] END) AS _target FROM (
         SELECT *, CASE
-            WHEN _linked IS NOT NULL THEN CASE WHEN _same AND NOT _back THEN 'unchanged' ELSE 'updated' END
+            WHEN _linked IS NOT NULL
+                THEN CASE WHEN NOT _back AND (_same OR _changed = '{{}}') THEN 'unchanged' ELSE 'updated' END
             WHEN _found > 1 THEN 'ambiguous'
             WHEN _found = 1 AND _key IN (SELECT _key FROM first) THEN 'matched'
             ELSE 'created' END AS _outcome

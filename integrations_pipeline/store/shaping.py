@@ -36,27 +36,23 @@ from integrations_pipeline.store.tables import canonical_table, raw_table
 
 
 class RawRow(NamedTuple):
-    """A raw row with its link. ``base`` is None where there is no link or its record was deleted: all is new then."""
+    """A raw row; ``payload`` is None where it is deleted."""
 
     external_id: str
     payload: dict[str, Any] | None
     version: str
     hash: bytes
     deleted: bool
-    canonical_id: UUID | None
-    base: dict[str, Any] | None
-    pending: dict[str, Any] | None
     stamp: str
 
 
 class ShapedRow(NamedTuple):
-    """A mapped record. ``values`` are typed for the kind's columns, ``base`` is their JSON form as last agreed;
-    ``changed`` names the fields that differ from it; ``references`` names, per field, the record it points to."""
+    """A mapped record. ``values`` are typed for the kind's columns, ``base`` is their JSON form, compared with what was
+    last agreed; ``references`` names, per field, the record it points to."""
 
     external_id: str
     values: dict[str, Any]
     base: dict[str, Any]
-    changed: tuple[str, ...]
     references: dict[str, tuple[str, str]]
     version: str
 
@@ -97,16 +93,21 @@ UNTIL = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"
 
 ROW = """
     r.external_id, CASE WHEN r.deleted_at IS NULL THEN r.payload END, r.version, r.hash, r.deleted_at IS NOT NULL,
-    l.canonical_id, CASE WHEN l.deleted_at IS NULL THEN l.base END, l.pending, r.stamp::text
+    r.stamp::text
 """
 
-# The raw rows stamped in a span, after a place in the order of stamp and key, with their links.
+# Up to where the stream has landed, and the keys of the rows that did since a mark.
+LANDED = """
+SELECT pg_snapshot_xmax(pg_current_snapshot())::text,
+       ARRAY(SELECT r.external_id FROM {raw} r WHERE r.stamp >= %(since)s::xid8 LIMIT %(limit)s)
+"""
+
+# The raw rows of these keys.
+NAMED = "SELECT {row} FROM {raw} r WHERE r.external_id = ANY(%(keys)s::text[]) ORDER BY r.external_id"
+
+# The raw rows stamped in a span, after a place in the order of stamp and key.
 CHANGED = """
 SELECT {row} FROM {raw} r
-LEFT JOIN LATERAL (
-    SELECT * FROM integrations.link l
-    WHERE l.connection = %(connection)s AND l.stream = %(stream)s AND l.external_id = r.external_id OFFSET 0
-) AS l ON true
 WHERE (r.stamp, r.external_id) {after} (%(stamp)s::xid8, %(key)s) AND r.stamp < %(below)s::xid8
 ORDER BY r.stamp, r.external_id LIMIT %(limit)s
 """
@@ -128,10 +129,6 @@ ORDER BY l.external_id LIMIT %(limit)s
 WAITING = """
 SELECT {row} FROM integrations.quarantine q
 JOIN {raw} r ON r.external_id = q.external_id
-LEFT JOIN LATERAL (
-    SELECT * FROM integrations.link l
-    WHERE l.connection = %(connection)s AND l.stream = %(stream)s AND l.external_id = r.external_id OFFSET 0
-) AS l ON true
 WHERE q.connection = %(connection)s AND q.stream = %(stream)s AND q.stage = 'mapping' AND q.status = 'open'
   AND q.external_id > %(key)s AND (%(all)s OR q.id = ANY(%(ids)s::bigint[])
                                    OR q.reasons @> '[{{"rule": "ambiguous_match"}}]')
@@ -152,12 +149,12 @@ FROM unnest(%(streams)s::text[], %(keys)s::text[]) AS wanted (stream, key), LATE
 # Where a chunk's rows wait, the fields typed as in the canonical table. Our own columns can't be named like a field.
 TABLE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS shaped ON COMMIT DELETE ROWS AS
-SELECT ''::text COLLATE "C" AS _key, ''::text COLLATE "C" AS _version, NULL::jsonb AS _base, NULL::text[] AS _changed,
-       NULL::jsonb AS _pending, NULL::uuid AS _new_id, {fields}
+SELECT ''::text COLLATE "C" AS _key, ''::text COLLATE "C" AS _version, NULL::jsonb AS _base, NULL::jsonb AS _pending,
+       NULL::uuid AS _new_id, {fields}
 FROM {canonical} WITH NO DATA
 """
-COLUMNS = ("_key", "_version", "_base", "_changed", "_pending", "_new_id")
-TYPES = ("text", "text", "bytea", "text[]", "bytea", "bytea")
+COLUMNS = ("_key", "_version", "_base", "_pending", "_new_id")
+TYPES = ("text", "text", "bytea", "bytea", "bytea")
 
 # Links of deleted records; a canonical row follows when no other record holds it.
 UNLINK = """
@@ -195,6 +192,21 @@ def shape_until(held: Holder) -> str:
         row = session.execute(UNTIL).fetchone()
     assert row is not None
     return str(row[0])
+
+
+def landed_since(held: Holder, since: str, limit: int | None = None) -> tuple[str, list[str]]:
+    """The mark up to where the stream has landed by now, and the keys of rows stamped from ``since`` to there."""
+    query = sql.SQL(LANDED).format(raw=raw_table(held.connection, held.stream))
+    with held.reading() as session:
+        row = session.execute(query, {"since": since, "limit": limit}, binary=True).fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
+def named_rows(held: Holder, keys: Sequence[str]) -> list[RawRow]:
+    """The stream's raw rows of these keys, as they are stored."""
+    query = sql.SQL(NAMED).format(row=sql.SQL(ROW), raw=raw_table(held.connection, held.stream))
+    return fetch_rows(held, query, {"keys": list(keys)})
 
 
 def changed_rows(held: Holder, *, below: str, since: str | None, limit: int) -> Iterator[list[RawRow]]:
@@ -238,9 +250,17 @@ def fetch_rows(held: Holder, query: sql.Composed, place: dict[str, Any]) -> list
         return session.cursor(row_factory=args_row(RawRow)).execute(query, held.names | place, binary=True).fetchall()
 
 
-def shape_chunk(held: Holder, chunk: ShapeChunk) -> ShapeCounters:
-    """Commits the chunk. Raises LeaseHeld (nothing written) or DestinationError."""
-    return held.write(lambda session: Shaping(held, session, chunk).commit())
+def shape_chunk(held: Holder, chunk: ShapeChunk, done: StateChange | None = None) -> ShapeCounters:
+    """Commits the chunk, and how far the stream is shaped with it. Raises LeaseHeld (nothing written) or
+    DestinationError."""
+
+    def work(session: psycopg.Connection[Any]) -> ShapeCounters:
+        counters = Shaping(held, session, chunk).commit()
+        if done is not None:
+            write_state(session, held.connection, held.stream, done)
+        return counters
+
+    return held.write(work)
 
 
 def shape_done(held: Holder, *, below: str, mapping_hash: str) -> None:
@@ -287,9 +307,9 @@ class Shaping:
 
     def commit(self) -> ShapeCounters:
         self.session.execute(LOCK_KIND, (self.chunk.kind.kind,))
-        changed = [row for row in self.chunk.upserts if row.changed]
-        refused = self.copy(changed) if changed else []
-        outcomes, ambiguous = self.shape() if changed else ({}, [])
+        rows = self.chunk.upserts
+        refused = self.copy(rows) if rows else []
+        outcomes, ambiguous = self.shape() if rows else ({}, [])
         bad = [*self.chunk.rejected, *self.with_payloads([*refused, *ambiguous])]
         self.close_quarantine({key for key, *_ in bad})
         if self.chunk.again:
@@ -300,11 +320,7 @@ class Shaping:
         return ShapeCounters(
             created=outcomes.get("created", 0),
             updated=outcomes.get("updated", 0) + outcomes.get("matched", 0),
-            unchanged=outcomes.get("unchanged", 0)
-            + len(self.chunk.upserts)
-            - len(changed)
-            + len(self.chunk.deletes)
-            - deleted,
+            unchanged=outcomes.get("unchanged", 0) + len(self.chunk.deletes) - deleted,
             deleted=deleted,
             quarantined=0 if self.chunk.again else len(bad),
         )
@@ -341,12 +357,10 @@ class Shaping:
                 values[name] = known if known is None or name in uuids else str(known)
                 if known is None:
                     pending[name] = {"stream": target[0], "external_id": target[1]}
-        changed = None if len(row.changed) == len(self.chunk.fields) else list(row.changed)
         return (
             row.external_id,
             row.version,
             JSONB_FORM + encode(row.base),
-            changed,
             JSONB_FORM + encode(pending) if pending else None,
             new_id,
             *(values[name] for name in self.chunk.fields),

@@ -75,6 +75,7 @@ class Backfill(StreamJob):
         pull = WindowPull(
             self.connection, self.name, self.client, lease, present, self.progress, self.result, self.clock.now()
         )
+        pull.following = self.following(lease)
         lease.start_run("backfill", pull.started_at)
         try:
             self.read(pull)

@@ -109,7 +109,7 @@ class FeedPull(Pull):
         super().__post_init__()
         declared = Pull.what_is_read(self)
         self.feed = order_of(declared)
-        self.committer = self.beside.committer
+        self.committer, self.following = self.beside.committer, self.beside.following
         self.asked = asked_of(self.connection, self.stream)
         self.watermark: Any = None
         self.gap = False

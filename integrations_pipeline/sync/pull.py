@@ -25,6 +25,7 @@ from integrations_pipeline.sync.committing import Committer
 from integrations_pipeline.sync.progress import Progress
 from integrations_pipeline.sync.reading import Reading
 from integrations_pipeline.sync.result import StreamResult
+from integrations_pipeline.sync.shape import Following
 
 
 @dataclass
@@ -90,6 +91,7 @@ class Pull:
     def __post_init__(self) -> None:
         self.stream = self.what_is_read()
         self.feed: FeedOrder | None = None
+        self.following: Following | None = None
         cursor = self.stream.cursor
         self.desc = cursor is not None and cursor.order == "desc"
         self.boundary = Boundary(self.connection.name, self.stream_name, self.stream, desc=self.desc)
@@ -201,7 +203,7 @@ class Pull:
         requests, waited = self.spent()
         fields, findings = self.profile.changes()
         chunk = Chunk(
-            good=list(gathered.good.values()),
+            good=[row[:5] for row in gathered.good.values()],
             rejected=gathered.rejected,
             skipped=gathered.skipped,
             superseded=gathered.superseded,
@@ -220,7 +222,14 @@ class Pull:
             replaced_parents=gathered.replaced_parents,
             feed=self.feed,
         )
-        self.committer.submit(lambda: self.lease.commit_chunk(chunk))
+        self.committer.submit(lambda: self.commit(chunk, gathered.good))
+
+    def commit(self, chunk: Chunk, rows: dict[str, Landing]) -> Counters:
+        """Commits the chunk; its rows are shaped while the next one is read."""
+        counters = self.lease.commit_chunk(chunk)
+        if self.following is not None:
+            self.following.landed(rows)
+        return counters
 
     def close(self) -> None:
         """Ends the commits and counts what they did. Raises what the last one raised: it weighs more than an error of
@@ -229,6 +238,9 @@ class Pull:
             self.committer.settle()
         finally:
             self.committer.close()
+            if self.following is not None:
+                self.following.close()
+                self.result.shaped = self.following.counters
             for reading in self.ahead.values():
                 reading.stop()
             self.result.counters = self.committer.counters

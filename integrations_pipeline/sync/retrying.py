@@ -119,7 +119,7 @@ def judged_again(boundary: Boundary, rows: list[OpenRow], read_at: datetime) -> 
     waiting = {row.id for row in good.values()} | bad.keys()
     return Again(
         read_at=read_at,
-        good=split.good,
+        good=[row[:5] for row in split.good],
         ids={key: row.id for key, row in good.items()},
         done=[row.id for row in rows if row.id not in waiting],
         bad=bad,

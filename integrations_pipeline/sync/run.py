@@ -22,7 +22,7 @@ from integrations_pipeline.sync.progress import Progress, Unwatched
 from integrations_pipeline.sync.pull import Pull
 from integrations_pipeline.sync.result import StreamResult, SyncResult
 from integrations_pipeline.sync.retrying import heal_after_edit
-from integrations_pipeline.sync.shape import shape
+from integrations_pipeline.sync.shape import Following, follow, shape
 
 RESUME_AFTER = timedelta(minutes=5)
 """When a deferred stream is tried again where the source named no time."""
@@ -151,6 +151,7 @@ class StreamJob:
             self.result,
             self.clock.now(),
         )
+        pull.following = self.following(lease)
         try:
             self.pull(pull, full=full)
         except Exception as error:  # noqa: BLE001 - also then the run's end is logged
@@ -186,13 +187,21 @@ class StreamJob:
         except Exception as error:  # noqa: BLE001 - also then the run's end is logged
             self.end_with(error)
 
+    def following(self, lease: Lease) -> Following | None:
+        """Shapes what is pulled chunk by chunk, unless something stands in its way."""
+        stream = self.connection.streams[self.name]
+        try:
+            return follow(lease, stream, self.kinds[stream.map.to]) if stream.map else None
+        except IntegrationError:  # ``shape`` meets it again, after the pull, and says so
+            return None
+
     def shape(self, lease: Lease) -> None:
         stream = self.connection.streams[self.name]
         if stream.map is None:
             return
         self.progress.phase(self.name, "shaping")
         try:
-            self.result.shaped = shape(lease, stream, self.kinds[stream.map.to])
+            self.result.shaped += shape(lease, stream, self.kinds[stream.map.to])
         except Exception as error:  # noqa: BLE001 - also then the run's end is logged
             self.end_with(error)
 

@@ -1,4 +1,8 @@
-"""Shape: from changed raw rows to canonical rows and links, set by set. Never asks the source anything."""
+"""Shape: from changed raw rows to canonical rows and links, set by set. Never asks the source anything.
+
+Rows just landed are shaped from memory, chunk by chunk (``Following``). All else is read from raw: what an edit of the
+mapping, an interrupted run or a full refresh's tombstones left, and references that can be looked up by now.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
+from integrations_pipeline.boundary import Landing
 from integrations_pipeline.mapping import Mapped, Mapping
 from integrations_pipeline.spec.connection import Kind
 from integrations_pipeline.spec.decoding import encode_ascii
@@ -20,14 +25,20 @@ from integrations_pipeline.store.shaping import (
     ShapeCounters,
     ShapedRow,
     changed_rows,
+    landed_since,
     leave_other_kinds,
+    named_rows,
     pending_rows,
     shape_chunk,
     shape_done,
     shape_until,
     waiting_rows,
 )
+from integrations_pipeline.store.state import StateChange
 from integrations_pipeline.sync.committing import Committer
+
+Rows = dict[str, Landing]
+"""A chunk's checked rows by external id."""
 
 
 def shape(lease: Lease, stream: Stream, kind: Kind, *, retry: Sequence[int] | None = ()) -> ShapeCounters:
@@ -66,6 +77,72 @@ def shape_batches(
     committer.settle()
 
 
+def follow(lease: Lease, stream: Stream, kind: Kind) -> Following | None:
+    """Ready to shape what lands from now on; None where something older is to be shaped before it."""
+    mapping = Mapping(stream, kind)
+    state = lease.state()
+    since = state.shaped_below if state.mapping_hash == mapping.digest else None
+    mark, waiting = landed_since(lease, since or "0", limit=1)
+    if waiting:
+        return None
+    if since is None:
+        leave_other_kinds(lease, kind.kind)
+    return Following(lease, Shaper(stream, kind, mapping), mark)
+
+
+class Following:
+    """Shapes each chunk's rows from memory as soon as they have landed, in a thread of its own.
+
+    The mark moves with them. It ends at the first error: the rows from there on are left to ``shape``, which raises it.
+    """
+
+    def __init__(self, lease: Lease, shaper: Shaper, mark: str):
+        self.lease, self.shaper, self.mark = lease, shaper, mark
+        self.failed = False
+        self._committer = Committer(ShapeCounters())
+
+    @property
+    def counters(self) -> ShapeCounters:
+        return self._committer.counters
+
+    def landed(self, rows: Rows) -> None:
+        """Takes the chunk that was committed last, and waits until the one before it is shaped. To be told of each one:
+        what was stamped since the last time is taken for its rows.
+        """
+        if self.failed:
+            return
+        try:
+            self.mark, keys = landed_since(self.lease, self.mark)
+            if keys:
+                self._committer.submit(partial(self.shape, keys, rows, self.mark))
+        except Exception:  # noqa: BLE001 - whatever it is, ``shape`` meets it again and says so
+            self.failed = True
+
+    def shape(self, keys: list[str], rows: Rows, mark: str) -> ShapeCounters:
+        """Of the keys that landed those that aren't in memory are read back, as is what goes to quarantine."""
+        chunk = self.shaper.chunk([raw_row(rows[key]) for key in keys if key in rows])
+        again = [key for key in keys if key not in rows] + [str(one[0]) for one in chunk.rejected]
+        if again:
+            chunk.rejected = []
+            self.shaper.add(chunk, named_rows(self.lease, again))
+        done = StateChange(shaped_below=mark, mapping_hash=self.shaper.mapping.digest)
+        return shape_chunk(self.lease, chunk, done)
+
+    def close(self) -> None:
+        """Waits for what is under way."""
+        try:
+            self._committer.settle()
+        except Exception:  # noqa: BLE001 - as above
+            self.failed = True
+        finally:
+            self._committer.close()
+
+
+def raw_row(row: Landing) -> RawRow:
+    """A row as it would be read back."""
+    return RawRow(row.external_id, None if row.deleted else row.record, row.version, row.hash, row.deleted, "")
+
+
 class Shaper:
     """Turns raw rows into a chunk: maps each and says what is to be done with it."""
 
@@ -78,6 +155,10 @@ class Shaper:
 
     def chunk(self, rows: list[RawRow]) -> ShapeChunk:
         chunk = ShapeChunk(kind=self.kind, fields=self.mapping.fields, match=self.match, again=self.again)
+        self.add(chunk, rows)
+        return chunk
+
+    def add(self, chunk: ShapeChunk, rows: list[RawRow]) -> None:
         for row in rows:
             if row.deleted:
                 chunk.deletes.append(row.external_id)
@@ -87,7 +168,6 @@ class Shaper:
                 chunk.rejected.append((row.external_id, encode_ascii(row.payload), row.hash, mapped.problems))
             else:
                 chunk.upserts.append(self.shaped(row, mapped))
-        return chunk
 
     def shaped(self, row: RawRow, mapped: Mapped) -> ShapedRow:
         base = dict(mapped.values)
@@ -98,18 +178,7 @@ class Shaper:
         if mapped.references:
             base.update(mapped.references)
             references = {name: (self.mapping.references[name], key) for name, key in mapped.references.items()}
-        changed = self.mapping.fields
-        if row.base is not None:
-            changed = tuple(name for name in changed if differs(row, base, name))
-        return ShapedRow(row.external_id, mapped.values, base, changed, references, row.version)
-
-
-def differs(row: RawRow, base: dict[str, Any], name: str) -> bool:
-    """Whether the source says something else than last agreed, or a reference still waits for its record."""
-    if row.pending and name in row.pending:
-        return True
-    known = (row.base or {}).get(name, differs)  # a field new in the mapping is in no base
-    return known is differs or known != base.get(name)
+        return ShapedRow(row.external_id, mapped.values, base, references, row.version)
 
 
 def decimal_form(value: Decimal) -> str:
