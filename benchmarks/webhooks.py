@@ -19,7 +19,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,9 @@ from integrations_pipeline.store.server import EmbeddedServer
 from integrations_pipeline.store.store import Store
 
 EVENTS, CONNECTIONS, SECRET = 5_000, 64, "bench"
+TURNS = 2
+"""Of each server's bursts the best counts."""
+
 SERVERS = {"gateway": 0, "one row, one commit": 1, "the same, 8 sessions": 8}
 CONNECTION = """
 connection: bench
@@ -122,18 +125,29 @@ def measure(folder: Path, events: int) -> dict[str, dict[str, Any]]:
     migrate(url)
     ours = {"INTEGRATIONS_HOME": str(folder), "INTEGRATIONS_DATABASE_URL": url, "LOAD_SECRET": SECRET}
     environment = {**os.environ, **ours}
-    measured = {}
-    for name, sessions in SERVERS.items():
-        with serving(sessions, environment) as address:
-            burst(address, f"warm{sessions}", environment, 200)
-            found = burst(address, f"run{sessions}", environment, events)
-        with psycopg.connect(url) as session:
-            asked = "SELECT count(*) FROM integrations.inbox WHERE event_id LIKE %s"
-            row = session.execute(asked, [f"evt\\_run{sessions}\\_%"]).fetchone()
-        measured[name] = {key: found[key] for key in ("rate", "p50_ms", "p99_ms", "statuses")}
-        measured[name] |= {"accepted": len(found["accepted"]), "stored": row[0] if row else 0}
+    measured: dict[str, dict[str, Any]] = {}
+    with ExitStack() as stack:
+        addresses = {name: stack.enter_context(serving(count, environment)) for name, count in SERVERS.items()}
+        for turn in range(TURNS):  # by turns, since the machine may have other work meanwhile
+            for name, address in addresses.items():
+                found = one_burst(address, f"{turn}-{SERVERS[name]}", environment, events, url)
+                if name not in measured or found["rate"] > measured[name]["rate"]:
+                    measured[name] = found
     server.release()
     return measured
+
+
+def one_burst(address: str, run: str, environment: dict[str, str], events: int, url: str) -> dict[str, Any]:
+    """One burst, and how much of what was accepted is stored. Raises AssertionError where that is not all."""
+    burst(address, f"warm{run}", environment, 200)
+    found = burst(address, f"run{run}", environment, events)
+    with psycopg.connect(url) as session:
+        asked = "SELECT count(*) FROM integrations.inbox WHERE event_id LIKE %s"
+        row = session.execute(asked, [f"evt\\_run{run}\\_%"]).fetchone()
+    told = {key: found[key] for key in ("rate", "p50_ms", "p99_ms", "statuses")}
+    told |= {"accepted": len(found["accepted"]), "stored": row[0] if row else 0}
+    assert told["accepted"] == told["stored"] == events, told
+    return told
 
 
 def main() -> None:
