@@ -28,7 +28,16 @@ class Unlimited:
     def reserve(self, limits: object, priority: object, hold: object = None) -> float:
         return 0.0
 
+    def still_granted(self) -> bool:
+        return True
+
     def told_to_wait(self, until: object) -> None:
+        return
+
+    def refused(self, limits: object, until: object) -> None:
+        return
+
+    def remaining(self, limits: object, requests: int, until: object) -> None:
         return
 
 

@@ -45,7 +45,7 @@ def class_of(answer: Answer, rules: Iterable[ErrorRule], api: Api, *, is_list: b
     """The class of an answer, None where it is none of them. The first rule that matches wins, also on 200."""
     for rule in rules:
         if (rule.status is None or answer.status in rule.status) and (
-            rule.when is None or rule.when.holds(answer.document)
+            rule.when is None or rule.when.holds(answer.document, answer.headers)
         ):
             return rule.is_
     return class_of_status(answer, api, is_list=is_list)

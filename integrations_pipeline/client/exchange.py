@@ -17,8 +17,8 @@ from integrations_pipeline.client.redaction import Redactor
 from integrations_pipeline.client.request import Request, RequestBuilder
 from integrations_pipeline.client.retry import Tries, TryAgain, Waiting, repeat
 from integrations_pipeline.client.session import HttpSession, Received, Unanswered
-from integrations_pipeline.client.waits import told_seconds
-from integrations_pipeline.spec.api import Api, ErrorClass, ErrorRule
+from integrations_pipeline.client.waits import scarcest, told_seconds
+from integrations_pipeline.spec.api import Api, ErrorClass, ErrorRule, Limit
 from integrations_pipeline.spec.clock import Clock
 from integrations_pipeline.spec.decoding import ENDS_EARLY
 from integrations_pipeline.spec.errors import (
@@ -94,7 +94,7 @@ class Exchange:
         Raises the error of its class, with its place; after all tries RateLimited or Transient with ``resume_at``.
         """
         waiting = Waiting(self._clock, self._meter, stop)
-        tries = Tries(self._api.retry, waiting, self._limiter, self._breaker)
+        tries = Tries(self._api.retry, waiting, self._limiter, self._breaker, self._limits_of(request))
         try:
             return repeat(lambda: self._try(request, asked, waiting, stop), tries, self._api.retry.attempts)
         except IntegrationError as error:
@@ -157,11 +157,16 @@ class Exchange:
         """Waits for the rate limit that all processes share."""
         self._breaker.before_call()
         waiting.check()
-        matching = [one for one in self._api.limits if one.applies_to(request.method, request.path)]
+        limits = self._limits_of(request)
         hold = partial(waiting.hold, reason="the rate limit")
-        if wait := self._limiter.reserve(matching, self._priority, hold):
+        while wait := self._limiter.reserve(limits, self._priority, hold):
             hold(wait)
             self._breaker.before_call()  # it may have opened meanwhile, or the time for a probe have passed
+            if self._limiter.still_granted():
+                return
+
+    def _limits_of(self, request: Request) -> list[Limit]:
+        return [one for one in self._api.limits if one.applies_to(request.method, request.path)]
 
     def _send(self, request: Request, asked: Asked, deadline: float, stop: Event) -> Received:
         self._meter.count_request()
@@ -189,6 +194,7 @@ class Exchange:
         if answer.status == 304 and not asked.conditional:
             found = found or "contract"
         told = told_seconds(answer, self._api)
+        self._note_remaining(answer, request)
         if found in (None, "end_of_list", "ignore"):
             if told is not None:
                 self._limiter.told_to_wait(self._clock.now() + timedelta(seconds=told))
@@ -201,6 +207,12 @@ class Exchange:
         ):
             raise TryAgain(error, told)
         raise error
+
+    def _note_remaining(self, answer: Answer, request: Request) -> None:
+        """What the source will still answer in its tightest window, where it says so; nothing left is a wait told."""
+        if tightest := scarcest(answer, self._api):
+            until = self._clock.now() + timedelta(seconds=tightest.seconds)
+            self._limiter.remaining(self._limits_of(request), int(tightest.left), until)
 
     def _decoded(self, received: Received, request: Request, asked: Asked) -> Answer:
         """The answer with its document. What failed by its status may be anything; a good one is JSON or empty."""

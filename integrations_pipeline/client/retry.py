@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from threading import Event
 from typing import TypeVar, cast
@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 import backoff
 
 from integrations_pipeline.client.meter import Meter
-from integrations_pipeline.spec.api import Retry
+from integrations_pipeline.spec.api import Limit, Retry
 from integrations_pipeline.spec.clock import Clock
 from integrations_pipeline.spec.errors import Deferred, Transient
 from integrations_pipeline.spec.ports import Breaker, Limiter
@@ -58,8 +58,9 @@ class Waiting:
 class Tries:
     """The waits between the tries of one request; together they hold no longer than ``retry.max_wait``."""
 
-    def __init__(self, retry: Retry, waiting: Waiting, limiter: Limiter, breaker: Breaker):
+    def __init__(self, retry: Retry, waiting: Waiting, limiter: Limiter, breaker: Breaker, limits: Sequence[Limit]):
         self._retry, self._waiting, self._limiter, self._breaker = retry, waiting, limiter, breaker
+        self._limits = limits  # that hold for this request
         self._tried = 0
         self._left_seconds = retry.max_wait.total_seconds()
         self._wait_seconds = 0.0
@@ -73,7 +74,9 @@ class Tries:
         else:  # never less than told; a little more, so that many workers don't come back at once
             self._wait_seconds = failed.told_seconds + random.uniform(0, min(JITTER_SECONDS, failed.told_seconds / 10))
         until = self._waiting.clock.now() + timedelta(seconds=self._wait_seconds)
-        if failed.told_seconds is not None or failed.error.error_class == "rate_limited":
+        if failed.error.error_class == "rate_limited":
+            self._limiter.refused(self._limits, until)
+        elif failed.told_seconds is not None:
             self._limiter.told_to_wait(until)
         deferred = self._waiting.clock.now() + timedelta(seconds=max(self._wait_seconds, DEFERRED_SECONDS))
         failed.error.resume_at = until if self._wait_seconds > self._left_seconds else deferred

@@ -10,7 +10,7 @@ from pydantic import Field as Key
 from pydantic import field_validator, model_validator
 
 from integrations_pipeline.spec.auth import Auth, NoAuth
-from integrations_pipeline.spec.conditions import ConditionText
+from integrations_pipeline.spec.conditions import AnswerConditionText
 from integrations_pipeline.spec.forms import METHODS, Call, Duration, Model, Origin, RateText, Size, Unit
 from integrations_pipeline.spec.limits import HOLD_SECONDS, MAX_RESPONSE_BYTES, RETRY_ATTEMPTS, TIMEOUT_SECONDS
 from integrations_pipeline.spec.pagination import Pagination
@@ -97,10 +97,10 @@ def parse_statuses(value: Any) -> tuple[int, ...]:
 
 
 class ErrorRule(Model):
-    """An answer of this status, where the condition holds on its body, means the class."""
+    """An answer of this status, where the condition holds on its body and headers, means the class."""
 
     status: Any = None
-    when: ConditionText | None = None
+    when: AnswerConditionText | None = None
     is_: ErrorClass = Key(alias="is")
     id: PathText | None = Key(None, description="where an existing object's id is read (class `exists`)")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from pydantic import BeforeValidator
 from integrations_pipeline.spec.paths import MISSING, Path, parse_path
 
 TESTS = ("present", "contains", "not")
+HEADER = "header "
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,4 +75,45 @@ def parse_condition(value: Any) -> Condition:
     return Condition(tuple((parse_path(key), wanted) for key, wanted in value.items()), text)
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerCondition:
+    """A condition on an answer: tests of its body, and of headers by name (``header X-Reason: busy``)."""
+
+    body: Condition | None
+    headers: tuple[tuple[str, Any], ...]
+
+    def holds(self, document: Any, headers: Mapping[str, str]) -> bool:
+        """Total, as Condition.holds. ``headers`` don't mind their names' case."""
+        found = all(matches(headers.get(name, MISSING), wanted) for name, wanted in self.headers)
+        return found and (self.body is None or self.body.holds(document))
+
+
+def as_text(wanted: Any) -> Any:
+    """A test of a header, whose value is always text: `0` is meant as "0", `true` as "true"."""
+    if isinstance(wanted, list):
+        return [as_text(one) for one in wanted]
+    if isinstance(wanted, dict):
+        return {name: value if name == "present" else as_text(value) for name, value in wanted.items()}
+    return str(wanted).lower() if isinstance(wanted, bool) else str(wanted)
+
+
+def parse_answer_condition(value: Any) -> AnswerCondition:
+    """As a condition; keys like ``header NAME`` are tests of headers."""
+    if isinstance(value, AnswerCondition):
+        return value
+    if not isinstance(value, dict):
+        if isinstance(value, str) and value.startswith(HEADER):
+            raise ValueError(f"what the header must be was expected, as in {{{value}: {{present: true}}}}")
+        return AnswerCondition(parse_condition(value), ())
+    headers = {name: wanted for name, wanted in value.items() if isinstance(name, str) and name.startswith(HEADER)}
+    for wanted in headers.values():
+        check_test(wanted)
+    body = {name: wanted for name, wanted in value.items() if name not in headers}
+    tests = tuple((name.removeprefix(HEADER).strip(), as_text(wanted)) for name, wanted in headers.items())
+    return AnswerCondition(parse_condition(body) if body or not headers else None, tests)
+
+
 ConditionText = Annotated[Condition, BeforeValidator(parse_condition, json_schema_input_type=str | dict[str, Any])]
+AnswerConditionText = Annotated[
+    AnswerCondition, BeforeValidator(parse_answer_condition, json_schema_input_type=str | dict[str, Any])
+]

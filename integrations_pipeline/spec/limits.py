@@ -35,7 +35,7 @@ RETRY_ATTEMPTS = 5
 RETRY_PERCENT = 20.0
 """Of a connection's requests that may be blind retries: a source in trouble isn't asked several times as much."""
 
-RETRY_RESERVE = 50
+RETRY_RESERVE = 100
 """Retries a connection may make beyond that share; it fills up again in ten minutes."""
 
 BREAKER_FAILURES = 10

@@ -30,8 +30,17 @@ class Limiter(Protocol):
         ``limits.HOLD_SECONDS`` takes nothing and raises RateLimited with ``resume_at``.
         """
 
+    def still_granted(self) -> bool:
+        """Whether a turn that was waited for still counts: not where the source told anybody to wait meanwhile."""
+
     def told_to_wait(self, until: datetime) -> None:
         """The server said so: nobody of this connection is granted a request before ``until``."""
+
+    def refused(self, limits: Sequence[Limit], until: datetime) -> None:
+        """The server answered "too many requests", under these limits: as told_to_wait, and slower afterwards."""
+
+    def remaining(self, limits: Sequence[Limit], requests: int, until: datetime) -> None:
+        """The server said, in its answer to this thread's latest request, how many more it will take until then."""
 
 
 class Breaker(Protocol):

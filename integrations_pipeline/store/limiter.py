@@ -32,10 +32,25 @@ urgent never queue behind more than this much of less urgent work."""
 LEFT_TO_OTHERS = {Priority.USER: 0.0, Priority.EVENT: 0.05, Priority.POLL: 0.1, Priority.BACKFILL: 0.5}
 """The part of each burst a priority doesn't touch."""
 
-TOLD_FRESH_SECONDS = 1.0
-"""Without limits the database is asked this often whether the source told anybody to wait."""
+TOLD_FRESH_SECONDS = 0.2
+"""Without limits, and while the source told nobody to wait or to go slower, the database is asked this often."""
 
-RESERVE = "SELECT taken, wait FROM integrations.reserve(%s, %s::text[], %s::float8[], %s::float8[], %s)"
+NEAR_REQUESTS = 100
+"""Fewer requests that the source says it will still answer are counted by all processes together."""
+
+IDLE_SECONDS = 5.0
+"""A longer pause between requests says nothing of how fast is too fast."""
+
+RESERVE = """
+SELECT taken, wait, careful, number
+FROM integrations.reserve(%s, %s::text[], %s::float8[], %s::float8[], %s, %s)
+"""
+REFUSED = "SELECT integrations.refused(%s, %s, %s, %s, %s)"
+LEFT = "SELECT integrations.note_left(%s, %s, %s, %s, %s)"
+HELD_UP = """
+SELECT EXISTS (SELECT FROM integrations.rate_limit
+    WHERE connection = %s AND bucket = '' AND told_until > extract(epoch FROM clock_timestamp()))
+"""
 TOLD = """
 INSERT INTO integrations.rate_limit (connection, bucket, tat, told_until)
 VALUES (%s, '', 0, extract(epoch FROM clock_timestamp()) + %s)
@@ -69,6 +84,15 @@ def bucket_of(limit: Limit) -> Bucket:
     return Bucket(name, max(limit.burst - 1, 1), interval if limit.burst > 1 else _spaced(interval))
 
 
+def learned_of(limits: Sequence[Limit]) -> str:
+    """The row of what the source told about requests of this kind: those that the same patterns match."""
+    return " ".join(["~", *sorted({limit.match for limit in limits if limit.match})])
+
+
+def spacing(buckets: Sequence[Bucket]) -> float:
+    return min((bucket.interval_seconds for bucket in buckets), default=JITTER)
+
+
 def _spaced(interval_seconds: float) -> float:
     return interval_seconds + min(interval_seconds * JITTER, JITTER)
 
@@ -82,8 +106,10 @@ class SharedLimiter:
         self._clock = clock or SystemClock()
         self._guard = threading.Lock()
         self._session: psycopg.Connection[Any] | None = None
-        self._told_at = 0.0  # monotonic seconds: nobody sends before
-        self._asked_at = float("-inf")
+        self._free_until = float("-inf")  # monotonic seconds: without limits nobody is asked before
+        self._uncounted = 0  # requests let through without asking, since
+        self._uncounted_since = self._uncounted_at = 0.0
+        self._own = threading.local()  # .number: of the thread's latest grant
 
     def reserve(self, limits: Sequence[Limit], priority: Priority, hold: Callable[[float], None] = time.sleep) -> float:
         """Takes one request from each limit at once; returns the seconds to wait before sending it.
@@ -92,30 +118,54 @@ class SharedLimiter:
         ``resume_at``, having taken nothing, where it would come to more than HOLD_SECONDS; DestinationError where the
         database is lost.
         """
-        if not limits:
-            return self._held(self._told_seconds(), 0.0)
-        started = self._clock.monotonic_seconds()
+        now = self._clock.monotonic_seconds()
+        if not limits and now < self._free_until:
+            self._count(now)
+            return 0.0
         buckets = sorted({bucket_of(limit) for limit in limits}, key=lambda bucket: bucket.name)
         arguments = (
             [bucket.name for bucket in buckets],
             [bucket.interval_seconds for bucket in buckets],
             [bucket.tolerance_seconds(priority) for bucket in buckets],
             AHEAD_SECONDS[priority],
+            learned_of(limits),
         )
         while True:
-            taken, wait = self._ask(RESERVE, self._name, *arguments)
+            taken, wait, careful, self._own.number = self._ask(RESERVE, self._name, *arguments)
             if taken:
+                self._free_until = now if careful else now + TOLD_FRESH_SECONDS
                 return float(wait)
-            self._held(wait, self._clock.monotonic_seconds() - started)
+            self._refuse_long(wait, self._clock.monotonic_seconds() - now)
             # A little apart, so that those who wait don't all ask at the same moment.
-            hold(wait - AHEAD_SECONDS[priority] + random.random() * min(JITTER, buckets[0].interval_seconds))
+            hold(wait - AHEAD_SECONDS[priority] + random.random() * min(JITTER, spacing(buckets)))
+
+    def still_granted(self) -> bool:
+        """Whether a turn that was waited for still counts: not where the source told anybody to wait meanwhile."""
+        return not self._ask(HELD_UP, self._name)[0]
 
     def told_to_wait(self, until: datetime) -> None:
         """Nobody of this connection is granted a request before ``until``."""
         seconds = (until - self._clock.now()).total_seconds()
         if seconds > 0:
-            self._told_at = max(self._told_at, self._clock.monotonic_seconds() + seconds)
+            self._free_until = float("-inf")
             self._ask(TOLD, self._name, seconds)
+
+    def refused(self, limits: Sequence[Limit], until: datetime) -> None:
+        """As told_to_wait; and from then on slower, as fast as the source has just shown to bear."""
+        seconds = max((until - self._clock.now()).total_seconds(), 0.0)
+        with self._guard:
+            uncounted, self._uncounted = self._uncounted, 0
+        since = self._clock.monotonic_seconds() - self._uncounted_since
+        self._free_until = float("-inf")
+        self._ask(REFUSED, self._name, learned_of(limits), seconds, uncounted, since)
+
+    def remaining(self, limits: Sequence[Limit], requests: int, until: datetime) -> None:
+        """The source takes so many more until then; fewer than NEAR_REQUESTS are shared out by all processes."""
+        seconds = (until - self._clock.now()).total_seconds()
+        if requests < NEAR_REQUESTS and seconds > 0:
+            self._free_until = float("-inf")
+            number = getattr(self._own, "number", None)
+            self._ask(LEFT, self._name, learned_of(limits), requests, seconds, number)
 
     def close(self) -> None:
         with self._guard:
@@ -123,21 +173,20 @@ class SharedLimiter:
                 self._session.close()
                 self._session = None
 
-    def _held(self, wait: float, already: float) -> float:
+    def _refuse_long(self, wait: float, already: float) -> None:
         if wait + already > HOLD_SECONDS:
             raise RateLimited(
                 f"the rate limit is used up for {wait:.0f} s", resume_at=self._clock.now() + timedelta(seconds=wait)
             )
-        return wait
 
-    def _told_seconds(self) -> float:
-        """What is left of a wait the source told; another process's is known within a second."""
-        now = self._clock.monotonic_seconds()
-        if now - self._asked_at >= TOLD_FRESH_SECONDS:
-            self._asked_at = now
-            _, wait = self._ask(RESERVE, self._name, [], [], [], 0.0)
-            self._told_at = now + wait
-        return max(self._told_at - now, 0.0)
+    def _count(self, now: float) -> None:
+        """A request that nobody was asked for; after an idle time a new count begins."""
+        with self._guard:
+            if self._uncounted == 0 or now - self._uncounted_at > IDLE_SECONDS:
+                self._uncounted, self._uncounted_since = 0, now
+            self._uncounted += 1
+            self._uncounted_at = now
+        self._own.number = None
 
     def _ask(self, statement: str, *values: Any) -> Any:
         """One round trip on the limiter's own session."""

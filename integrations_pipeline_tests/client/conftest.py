@@ -29,6 +29,7 @@ class LocalLimiter:
         self._free_at: dict[str, float] = {}
         self.until = datetime.min.replace(tzinfo=UTC)
         self.told: list[datetime] = []
+        self.left: list[tuple[int, datetime]] = []
         self.reserved: list[list[Limit]] = []
 
     def reserve(self, limits: Sequence[Limit], priority: Priority, hold: object = None) -> float:
@@ -40,6 +41,16 @@ class LocalLimiter:
             for one in limits:
                 self._free_at[str(one)] = at + one.rate.seconds / one.rate.count
             return at - now
+
+    def still_granted(self) -> bool:
+        return True
+
+    def refused(self, limits: Sequence[Limit], until: datetime) -> None:
+        self.told_to_wait(until)
+
+    def remaining(self, limits: Sequence[Limit], requests: int, until: datetime) -> None:
+        with self._lock:
+            self.left.append((requests, until))
 
     def told_to_wait(self, until: datetime) -> None:
         with self._lock:

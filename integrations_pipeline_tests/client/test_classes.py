@@ -9,7 +9,7 @@ import pytest
 
 from integrations_pipeline.client import Client
 from integrations_pipeline.spec import errors
-from integrations_pipeline_tests.client.conftest import Bench, HastyClock, rows
+from integrations_pipeline_tests.client.conftest import Bench, HastyClock, LocalLimiter, rows
 from integrations_pipeline_tests.client.source import Reply
 
 TABLE = [
@@ -148,3 +148,27 @@ def test_no_error_shows_a_key_sent_in_the_query(bench: Bench, failure: str, capl
         chain.append(repr(error) + str(error))
         error = error.__cause__
     assert "sec-777" not in "".join(chain) + caplog.text
+
+
+@pytest.mark.parametrize(
+    ("reply", "rule"),
+    [
+        (Reply({"error": "slow down"}, 403), {"status": 403, "when": {"error": {"contains": "slow"}}}),
+        (Reply({}, 403, {"X-Reason": "throttled"}), {"status": 403, "when": {"header X-Reason": "throttled"}}),
+        (Reply({"ok": False, "error": "busy"}), {"status": 200, "when": {"error": "busy"}}),
+        (Reply([], headers={"X-Throttled": "1"}), {"when": {"header x-throttled": 1}}),
+        (Reply({}, 420), {"status": 420}),
+    ],
+)
+def test_throttling_in_disguise_is_declared_by_status_body_or_header(
+    bench: Bench, reply: Reply, rule: dict[str, Any]
+) -> None:
+    """It is waited for as the source says, and read afterwards."""
+    told = Reply(reply.body, reply.status, {**reply.headers, "Retry-After": "20"})
+    replies, clock = [told], HastyClock()
+    limiter = LocalLimiter(clock)
+    source = bench.source(lambda seen: replies.pop() if replies else rows(1))
+    client = bench.client(source.url, clock=clock, limiter=limiter, errors=[{**rule, "is": "rate_limited"}])
+    assert first(client).rows == rows(1)
+    assert 20 <= clock.slept <= 21
+    assert len(limiter.told) == 1

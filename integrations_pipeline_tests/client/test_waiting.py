@@ -24,10 +24,14 @@ def first(client: Client) -> Any:
 
 
 def from_now(text: str) -> str:
-    """``DATE+20`` as an HTTP date, ``UNIX+40`` and ``UNIX_MS+40000`` as numbers; other texts as they are."""
+    """``DATE+20`` as an HTTP date, ``ISO+20``, ``ASCTIME+20``; ``UNIX+40``, ``UNIX_MS+40000`` as numbers; other
+    texts as they are."""
     form, plus, number = text.partition("+")
+    moment = datetime.now(UTC) + timedelta(seconds=int(number or 0))
+    if form in ("ISO", "ASCTIME"):
+        return moment.isoformat() if form == "ISO" else moment.strftime("%a %b %d %H:%M:%S %Y")
     if form == "DATE":
-        return format_datetime(datetime.now(UTC) + timedelta(seconds=int(number)), usegmt=True)
+        return format_datetime(moment, usegmt=True)
     return str(int(time.time()) * {"UNIX": 1, "UNIX_MS": 1000}[form] + int(number)) if plus else text
 
 
@@ -57,6 +61,18 @@ def once(bench: Bench, reply: Reply) -> Any:
         (429, {"RateLimit": "limit=100, remaining=0, reset=15"}, 15, 16),
         (429, {"RateLimit": '"default";r=0;t=15'}, 15, 16),
         (429, {"Retry-After": "3", "RateLimit": '"default";r=0;t=15'}, 15, 16),
+        (429, {"Retry-After": "12, 12"}, 12, 13),
+        (429, {"Retry-After": "ASCTIME+20"}, 17, 22),
+        (429, {"Retry-After": "Mon, 01 Jan 99999999999 00:00:00 GMT"}, 0.5, 0.5),
+        (429, {"Retry-After": "DATE+-3600"}, 0.5, 0.5),
+        (429, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "ISO+20"}, 17, 22),
+        (429, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "DATE+20"}, 17, 22),
+        (429, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "tomorrow"}, 0.5, 0.5),
+        (429, {"RateLimit": '"a, b";r=0;t=15, "daily";r=500;t=40000'}, 15, 16),
+        (429, {"RateLimit": '"daily";r=500;t=40000, "burst";r=0;t=15'}, 15, 16),
+        (429, {"RateLimit": '"burst";r=0', "RateLimit-Policy": '"daily";q=9;w=90, "burst";q=10;w=15'}, 15, 16),
+        (429, {"RateLimit": '"burst";r=5;t=60'}, 0.5, 0.5),
+        (429, {"RateLimit": "nonsense"}, 0.5, 0.5),
     ],
 )
 def test_every_way_to_say_slow_down(
@@ -143,6 +159,42 @@ def test_a_window_with_something_left_tells_nothing(bench: Bench) -> None:
     source = bench.source(lambda seen: Reply(rows(1), headers=headers))
     first(bench.client(source.url, limiter=limiter))
     assert limiter.told == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "left", "seconds"),
+    [
+        ({"X-RateLimit-Remaining": "3", "X-RateLimit-Reset": "60"}, 3, 60),
+        ({"RateLimit": '"day";r=900;t=4000, "burst";r=2;t=9'}, 2, 9),
+        ({"RateLimit": "limit=9, remaining=4, reset=30"}, 4, 30),
+        ({"RateLimit": '"burst";r=2', "RateLimit-Policy": '"burst";q=10;w=9'}, 2, 9),
+    ],
+)
+def test_the_limiter_is_told_what_is_left_of_the_tightest_window(
+    bench: Bench, headers: dict[str, str], left: int, seconds: float
+) -> None:
+    limiter = LocalLimiter()
+    first(bench.client(bench.source(lambda seen: Reply(rows(1), headers=headers)).url, limiter=limiter))
+    ((found, until),) = limiter.left
+    assert found == left
+    assert seconds - 3 < (until - datetime.now(UTC)).total_seconds() <= seconds
+    assert limiter.told == []
+
+
+def test_a_turn_that_was_overtaken_by_a_told_wait_is_taken_again(bench: Bench) -> None:
+    class Overtaken(LocalLimiter):
+        waits, granted = [0.3, 5.0, 0.0], [False, True]
+
+        def reserve(self, limits: Any, priority: Any, hold: object = None) -> float:
+            return self.waits.pop(0)
+
+        def still_granted(self) -> bool:
+            return self.granted.pop(0)
+
+    clock, limiter = HastyClock(), Overtaken()
+    first(bench.client(bench.source(lambda seen: rows(1)).url, clock=clock, limiter=limiter))
+    assert 5.2 < clock.slept < 5.4
+    assert limiter.granted == []
 
 
 def test_declared_places_of_quota_and_wait(bench: Bench) -> None:

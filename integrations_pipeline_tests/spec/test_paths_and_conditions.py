@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from integrations_pipeline.spec.conditions import parse_condition
+from integrations_pipeline.spec.conditions import parse_answer_condition, parse_condition
 from integrations_pipeline.spec.errors import DataError
 from integrations_pipeline.spec.paths import MISSING, getter, parse_path
 from integrations_pipeline.spec.placeholders import names_in, render, render_path
@@ -57,6 +57,24 @@ def test_conditions() -> None:
     for wrong in ({"n": True}, {"missing": {"present": True}}, {"state": "closed"}, "state", "missing"):
         assert not parse_condition(wrong).holds(row), wrong
     assert parse_condition("archived").holds({"archived": True})
+
+
+def test_conditions_on_answers_test_headers_too() -> None:
+    document, headers = {"code": 7}, {"X-Left": "0", "X-Reason": "rate limit", "X-Busy": "true"}
+    for good in (
+        {"header X-Left": 0},
+        {"header X-Left": [0, 1], "code": 7},
+        {"header X-Reason": {"contains": "limit"}},
+        {"header X-Busy": True, "header X-None": {"present": False}},
+        {"header X-None": {"not": 5}, "code": [7, 8]},
+        {"code": 7},
+    ):
+        assert parse_answer_condition(good).holds(document, headers), good
+    for wrong in ({"header X-Left": 1}, {"header X-Left": 0, "code": 8}, {"header X-None": {"present": True}}):
+        assert not parse_answer_condition(wrong).holds(document, headers), wrong
+    for unreadable in ("header X-Left", {}, {"header X-Left": {"starts": "0"}}):
+        with pytest.raises(ValueError):
+            parse_answer_condition(unreadable)
 
 
 def test_paths() -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,7 +22,7 @@ import pytest
 from integrations_pipeline.spec.api import Limit
 from integrations_pipeline.spec.errors import RateLimited
 from integrations_pipeline.spec.ports import Priority
-from integrations_pipeline.store.limiter import SharedLimiter
+from integrations_pipeline.store.limiter import TOLD_FRESH_SECONDS, SharedLimiter
 
 ROOT = Path(__file__).parents[2]
 
@@ -240,7 +241,7 @@ def test_a_told_wait_holds_every_process(database_url: str) -> None:
         free_at = datetime.now(UTC) + timedelta(seconds=wait)
         assert until - timedelta(seconds=0.1) < free_at < until + timedelta(seconds=20)
     told.told_to_wait(datetime.now(UTC) + timedelta(hours=1))
-    time.sleep(1.01)  # without limits, another process's news is at most a second old
+    time.sleep(TOLD_FRESH_SECONDS)  # without limits, another process's news is at most so old
     for asked in ([], [limit("1000 per 1s")]):
         with pytest.raises(RateLimited):
             other.reserve(asked, Priority.USER)
@@ -265,3 +266,116 @@ def test_a_reservation_is_quick(database_url: str) -> None:
         took.append(time.perf_counter() - started)
     shared.close()
     assert min(took) < 0.002  # 0.0003 measured; whatever else the machine does, one of them is undisturbed
+
+
+def soon(seconds: float) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+def pace(url: str) -> float:
+    with psycopg.connect(url) as session:
+        found = session.execute("SELECT pace FROM integrations.rate_limit WHERE bucket LIKE '~%'").fetchone()
+    return float(found[0]) if found else 0.0
+
+
+def test_what_the_source_says_is_left_is_shared_out_exactly(database_url: str) -> None:
+    one, other, limits = limiter(database_url), limiter(database_url), [limit("1000 per 1s")]
+    assert one.reserve(limits, Priority.POLL) == 0
+    other.reserve(limits, Priority.POLL)  # the answer to the first one can't know of this
+    one.remaining(limits, 4, soon(60))
+    waits = [shared.reserve(limits, Priority.USER) for shared in (one, other, one)]
+    assert max(waits) < 1
+    for shared in (one, other):
+        with ThreadPoolExecutor(1) as pool, pytest.raises(Held):
+            pool.submit(shared.reserve, limits, Priority.USER, held).result()
+        shared.close()
+
+
+class Held(Exception):
+    """Somebody would have to wait."""
+
+
+def held(seconds: float) -> None:
+    assert 30 < seconds <= 60
+    raise Held
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_new_word_of_what_is_left_replaces_the_old_one(database_url: str, declared: bool) -> None:
+    shared, limits = limiter(database_url), [limit("1000 per 1s")] if declared else []
+    for left in (2, 1, 50):
+        shared.reserve(limits, Priority.USER)
+        shared.remaining(limits, left, soon(60))
+    for _ in range(49):
+        assert shared.reserve(limits, Priority.USER) < 1
+    shared.reserve(limits, Priority.USER)
+    with pytest.raises(Held):
+        shared.reserve(limits, Priority.USER, held)
+    shared.close()
+
+
+def test_a_refusal_slows_all_processes_to_what_was_borne(database_url: str) -> None:
+    one, other, limits = limiter(database_url), limiter(database_url), [limit("1000 per 1s", 500)]
+    for _ in range(10):
+        one.reserve(limits, Priority.POLL)
+        other.reserve(limits, Priority.POLL)
+    one.refused(limits, soon(0.5))
+    learned = pace(database_url)
+    assert learned > 0.5 / 19, "19 answers in at least the half second that must be waited"
+    other.refused(limits, soon(0.4))
+    assert pace(database_url) == learned, "an answer to a request sent before it was known teaches nothing new"
+    waits = [other.reserve(limits, Priority.POLL, lambda seconds: time.sleep(max(seconds, 0))) for _ in range(3)]
+    assert waits[-1] > 0, "spaced, though the declared burst isn't used up"
+    one.close()
+    other.close()
+
+
+def test_a_pace_that_bears_becomes_quicker_and_an_old_one_is_forgotten(database_url: str) -> None:
+    shared, limits = limiter(database_url), [limit("1000 per 1s", 500)]
+    for _ in range(20):
+        shared.reserve(limits, Priority.POLL)
+    shared.refused(limits, soon(0.02))
+    learned = pace(database_url)
+    for _ in range(10):
+        shared.reserve(limits, Priority.POLL, lambda seconds: time.sleep(max(seconds, 0)))
+    assert 0 < pace(database_url) < learned
+    with psycopg.connect(database_url, autocommit=True) as session:
+        session.execute("UPDATE integrations.rate_limit SET slowed_at = slowed_at - 3601")
+    shared.reserve(limits, Priority.POLL)
+    assert pace(database_url) == 0
+    shared.close()
+
+
+def test_a_first_refusal_teaches_no_pace(database_url: str) -> None:
+    """Somebody else used the quota up: nothing is known of how fast is too fast."""
+    shared = limiter(database_url)
+    shared.reserve([], Priority.POLL)
+    shared.refused([], soon(3600))
+    assert pace(database_url) == 0
+    with pytest.raises(RateLimited):
+        shared.reserve([], Priority.POLL)
+    shared.close()
+
+
+def test_a_turn_does_not_outlive_a_told_wait(database_url: str) -> None:
+    one, other, limits = limiter(database_url), limiter(database_url), [limit("10 per 1s", 2)]
+    other.reserve(limits, Priority.POLL)
+    assert other.reserve(limits, Priority.POLL) > 0
+    assert other.still_granted()
+    one.told_to_wait(soon(60))
+    assert not other.still_granted()
+    one.close()
+    other.close()
+
+
+def test_kinds_of_requests_with_limits_of_their_own_learn_apart(database_url: str) -> None:
+    shared = limiter(database_url)
+    search = [limit("1000 per 1s", 500), Limit.model_validate({"match": "GET /search/*", "rate": "1000 per 1s"})]
+    for _ in range(20):
+        shared.reserve(search, Priority.POLL)
+    shared.remaining(search, 1, soon(60))
+    shared.reserve(search, Priority.USER)
+    with pytest.raises(Held):
+        shared.reserve(search, Priority.USER, held)
+    assert shared.reserve(search[:1], Priority.USER) < 1
+    shared.close()
