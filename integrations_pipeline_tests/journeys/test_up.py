@@ -87,7 +87,9 @@ class Up:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/graphql", body, {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(
+            request, timeout=PATIENCE_SECONDS
+        ) as answer:  # a reload that is asked again begins anew
             return json.load(answer)["data"]
 
     def gateway_health(self) -> int:
