@@ -11,7 +11,7 @@ from typing import Any
 
 from integrations_pipeline.client.answer import Answer
 from integrations_pipeline.client.page import Page
-from integrations_pipeline.client.pagination import Position, Walk, is_blank, total_of, walk_of
+from integrations_pipeline.client.pagination import Position, Seen, Walk, is_blank, total_of, walk_of
 from integrations_pipeline.client.probe import conditional, validator_kind, validator_of
 from integrations_pipeline.client.read_ahead import ReadAhead
 from integrations_pipeline.client.records import items_of, rows_of
@@ -128,7 +128,8 @@ class ListReader:
         if plan.parent:
             self._values[plan.parent] = begin.parent
         self._seen: set[bytes] = set()
-        self._previous: list[Any] = []
+        self._before, self._went_back = Seen([], None), False  # the page before; whether it is read again
+        self._set_back: set[bytes] = set()  # positions that were left once for one before them
 
     def pages(self, stop: Event) -> Iterator[Page]:
         """The pages in order; the next ones are fetched while the caller works on one. Closing it ends all threads."""
@@ -142,7 +143,12 @@ class ListReader:
         try:
             for number in range(self._plan.form.max_pages):
                 sends = [*walk.sends(position), *(first if number == 0 else [])]
-                page, expected = self._page(number, position, ahead.take(sends))
+                answer, meaning = ahead.take(sends)
+                seen = self._seen_on(answer, meaning)
+                if (back := self._moved(position, seen)) is not None:
+                    position = back
+                    continue
+                page, expected = self._page(number, position, answer, seen)
                 if page.next is not None:
                     self._refuse_repetition(page.next)
                     ahead.plan(walk.sends(one) for one in chain([page.next], expected))
@@ -169,40 +175,55 @@ class ListReader:
         request = self._builder.build(plan.call, self._values, [*own, *sends])
         return self._fetch(request, plan, begin.validator is not None, stop)
 
-    def _page(self, number: int, position: Position, fetched: Fetched) -> tuple[Page, Iterable[Position]]:
-        """The page of an answer, and the positions that will probably come after its next one."""
-        answer, meaning = fetched
-        plan, form = self._plan, self._plan.form
+    def _seen_on(self, answer: Answer, meaning: ErrorClass | None) -> Seen:
+        """What a page holds; ``items`` is None where the list is over, or as it was."""
         over = answer.status == 304 or meaning == "end_of_list" or (meaning == "ignore" and answer.status >= 400)
-        items = [] if over else self._items(answer)
-        after = None if over else plan.walk.after(position, answer, items)
+        return Seen(None if over else self._items(answer), total_of(self._plan.form, answer))
+
+    def _moved(self, position: Position, seen: Seen) -> Position | None:
+        """Where to read again, because rows that were not read yet may have moved up past this position.
+
+        Once per position: coming back to it, the page before has just been read.
+        """
+        digest = self._digest(position)
+        back = None if digest in self._set_back else self._plan.walk.moved(position, self._before, seen)
+        if back is not None:
+            self._set_back.add(digest)
+            self._seen.clear()
+            self._before, self._went_back = Seen(self._before.items, seen.total), True
+        return back
+
+    def _page(self, number: int, position: Position, answer: Answer, seen: Seen) -> tuple[Page, Iterable[Position]]:
+        """The page of an answer, and the positions that will probably come after its next one."""
+        plan, items = self._plan, seen.items or []
+        counted = isinstance(plan.form, PageNumber | Offset)
+        if counted and items and items == self._before.items and not self._went_back:
+            raise ContractError(
+                "a page holds the very same items as the one before: the source ignores the page asked for"
+            )
+        after = None if seen.items is None else plan.walk.after(position, answer, items)
         full = after is not None and window_full(plan.form, position, items)
         kept = self._kept(position, answer)
+        fresh = plan.walk.fresh(position, self._before, items)
         page = Page(
-            rows=rows_of(plan.records, items, lambda place: answer.read(place, self._begin.parent)),
+            rows=rows_of(plan.records, fresh, lambda place: answer.read(place, self._begin.parent)),
             next=None if after is None or full else self._carried(after, position, items, kept),
             number=number,
             read_at=answer.read_at,
             cursor_value=kept,
-            total=total_of(form, answer),
+            total=seen.total,
             request=answer.request,
             validator=validator_of(plan.probe, answer) if number == 0 else None,
             not_modified=answer.status == 304,
             window_full=full,
         )
+        self._before, self._went_back = seen, False
         return page, plan.walk.expected(position, answer, items) if page.next and self._workers > 1 else ()
 
     def _items(self, answer: Answer) -> list[Any]:
         if answer.document is None and answer.status != 204:
             raise ContractError("the answer is empty, where a list should be")
-        items = items_of(self._plan.records, answer.document, single=self._plan.single)
-        counted = isinstance(self._plan.form, PageNumber | Offset)
-        if counted and items and items == self._previous:
-            raise ContractError(
-                "a page holds the very same items as the one before: the source ignores the page asked for"
-            )
-        self._previous = items
-        return items
+        return items_of(self._plan.records, answer.document, single=self._plan.single)
 
     def _kept(self, position: Position, answer: Answer) -> Any:
         """The opaque cursor for the next incremental run, carried from page to page."""
@@ -223,11 +244,14 @@ class ListReader:
 
     def _refuse_repetition(self, position: Position) -> None:
         """A token met before in this list means a circle, of whatever length."""
-        sent = [value for _, value in self._plan.walk.sends(position)]
-        digest = blake2b(encode_sorted(sent), digest_size=16).digest()
+        digest = self._digest(position)
         if digest in self._seen:
             raise ContractError("the source leads in a circle: it gave a token for the next page that it gave before")
         self._seen.add(digest)
+
+    def _digest(self, position: Position) -> bytes:
+        sent = [value for _, value in self._plan.walk.sends(position)]
+        return blake2b(encode_sorted(sent), digest_size=16).digest()
 
 
 def window_full(form: Pagination, position: Position, items: list[Any]) -> bool:

@@ -25,6 +25,14 @@ REL = re.compile(r";\s*rel\s*=\s*(?:\"([^\"]*)\"|([^\s;,\"]+))", re.IGNORECASE)
 WORDS = {"true": True, "false": False, True: True, False: False}
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a page held, as the source sent it (None: the list is over, or as it was), and the total that it told."""
+
+    items: list[Any] | None
+    total: int | None
+
+
 class Walk(Protocol):
     """One kind of pagination."""
 
@@ -42,6 +50,28 @@ class Walk(Protocol):
 
     def expected(self, position: Position, answer: Answer, items: list[Any]) -> Iterable[Position]:
         """The positions that will probably follow the next one, for reading ahead."""
+
+    def moved(self, position: Position, before: Seen, now: Seen) -> Position | None:
+        """Where to read again, because rows may have moved up past this page since the one before; None if not."""
+
+    def fresh(self, position: Position, before: Seen, items: list[Any]) -> list[Any]:
+        """The items without what was asked for only to see that nothing has moved."""
+
+
+class Followed:
+    """What the walks have in common that follow what the source gave them: rows that move don't concern them."""
+
+    def resumed(self, position: Position) -> Position:
+        return position
+
+    def expected(self, position: Position, answer: Answer, items: list[Any]) -> Iterable[Position]:
+        return ()
+
+    def moved(self, position: Position, before: Seen, now: Seen) -> Position | None:
+        return None
+
+    def fresh(self, position: Position, before: Seen, items: list[Any]) -> list[Any]:
+        return items
 
 
 def is_blank(token: Any) -> bool:
@@ -89,14 +119,11 @@ def total_of(form: forms.Paged, answer: Answer) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class OnePage:
+class OnePage(Followed):
     """The whole list in one answer."""
 
     def first(self) -> Position:
         return {}
-
-    def resumed(self, position: Position) -> Position:
-        return position
 
     def sends(self, position: Position) -> Sends:
         return []
@@ -104,21 +131,15 @@ class OnePage:
     def after(self, position: Position, answer: Answer, items: list[Any]) -> Position | None:
         return None
 
-    def expected(self, position: Position, answer: Answer, items: list[Any]) -> Iterable[Position]:
-        return ()
-
 
 @dataclass(frozen=True, slots=True)
-class ByNumber:
+class ByNumber(Followed):
     """``{"page": 3}``."""
 
     form: forms.PageNumber
 
     def first(self) -> Position:
         return {"page": self.form.first}
-
-    def resumed(self, position: Position) -> Position:
-        return position
 
     def sends(self, position: Position) -> Sends:
         return [(self.form.send, position["page"])]
@@ -134,11 +155,23 @@ class ByNumber:
         last = self.form.first + (pages_in_all(self.form, answer, items) or 0)
         return ({"page": page} for page in range(position["page"] + 2, last))
 
+    def moved(self, position: Position, before: Seen, now: Seen) -> Position | None:
+        """A smaller total than before: so many rows are gone, and those after them have moved up."""
+        if before.total is None or now.total is None or now.total >= before.total or not before.items:
+            return None
+        pages = ceil((before.total - now.total) / len(before.items))
+        back = max(position["page"] - pages, self.form.first)
+        return {**position, "page": back} if back < position["page"] else None
+
 
 @dataclass(frozen=True, slots=True)
 class ByOffset:
-    """``{"offset": 300, "seam": 200, "pages": 3}``: the seam is where the page before began. It is read again after an
-    interruption, since a list that lost a row meanwhile has moved up. ``pages`` counts those read."""
+    """``{"offset": 299, "seam": 200, "pages": 3, "over": 1}``: the page before began at the seam, ``pages`` are read.
+
+    A page begins with the last row of the page before, so that a row which moved up past the seam, because one before
+    it is gone, is noticed. The whole page at the seam is read again then, and after an interruption. There is no such
+    row where the source names the number of pages, or rounds offsets down to whole ones (``aligned``).
+    """
 
     form: forms.Offset
 
@@ -148,11 +181,8 @@ class ByOffset:
     def resumed(self, position: Position) -> Position:
         if "seam" not in position:
             return position
-        back = position["offset"] - position["seam"]
-        kept = {name: value for name, value in position.items() if name not in ("seam", "empty")}
-        if "read" in kept:
-            kept["read"] = max(kept["read"] - back, 0)
-        return {**kept, "offset": position["seam"], "pages": max(position["pages"] - 1, 0)}
+        back = self.gone_back(position, position["offset"] - position["seam"])
+        return {name: value for name, value in back.items() if name != "back"}
 
     def sends(self, position: Position) -> Sends:
         return [(self.form.send, position["offset"])]
@@ -162,14 +192,50 @@ class ByOffset:
         done = position.get("pages", 0) + 1
         if counted_out(self.form, position, answer, items, pages, done):
             return None
-        step = len(items) or (self.form.size.value if self.form.size else 1)
         offset = position["offset"]
-        return {"offset": offset + step, "seam": offset, "pages": done, **emptiness(items)}
+        empty = len(items) <= position.get("over", 0)  # nothing, or nothing but the row of the page before
+        aligned = {"aligned": True} if position.get("aligned") else {}
+        over = self.overlap(items) if not (empty or aligned) else 0
+        step = len(items) or (self.form.size.value if self.form.size else 1)
+        found = {"over": over} if over else {"empty": True} if empty else {}
+        return {"offset": offset + step - over, "seam": offset, "pages": done, **found, **aligned}
+
+    def overlap(self, items: list[Any]) -> int:
+        return 1 if len(items) > 1 and self.form.pages is None else 0
 
     def expected(self, position: Position, answer: Answer, items: list[Any]) -> Iterable[Position]:
         pages = pages_in_all(self.form, answer, items) or 0
-        end = self.form.first + pages * len(items)
-        return ({"offset": one} for one in range(position["offset"] + 2 * len(items), end, len(items) or 1))
+        end, step = self.form.first + pages * len(items), len(items) - self.overlap(items)
+        return ({"offset": one} for one in range(position["offset"] + 2 * step, end, step or 1))
+
+    def moved(self, position: Position, before: Seen, now: Seen) -> Position | None:
+        """None of the rows before is on this page, which should begin with the last one of them; or all of them are.
+
+        Then it is gone back, each time twice as far, until a page holds one of them.
+        """
+        step = position.get("back", position.get("over", 0))
+        if not step or not before.items or self.fresh(position, before, now.items or []) != now.items:
+            return None
+        if now.items == before.items:
+            aligned = {**self.resumed(position), "offset": position["offset"] + step, "aligned": True}
+            return aligned if "over" in position else None
+        if any(item in before.items for item in now.items or []):
+            return None
+        further = max(2 * position.get("back", 0), len(before.items))
+        return self.gone_back(position, further)
+
+    def gone_back(self, position: Position, rows: int) -> Position:
+        """That many rows before a position, but not before the list."""
+        offset = max(position["offset"] - rows, self.form.first)
+        kept = {name: value for name, value in position.items() if name not in ("seam", "empty", "over", "back")}
+        if "read" in kept:
+            kept["read"] = max(kept["read"] - (position["offset"] - offset), 0)
+        back = {"back": rows} if offset > self.form.first else {}
+        return {**kept, "offset": offset, "pages": max(position.get("pages", 0) - 1, 0), **back}
+
+    def fresh(self, position: Position, before: Seen, items: list[Any]) -> list[Any]:
+        again = position.get("over") and items and before.items and items[0] == before.items[-1]
+        return items[1:] if again else items
 
 
 def emptiness(items: list[Any]) -> Position:
@@ -203,7 +269,7 @@ def pages_in_all(form: forms.PageNumber | forms.Offset, answer: Answer, items: l
 
 
 @dataclass(frozen=True, slots=True)
-class ByToken:
+class ByToken(Followed):
     """``{"token": …}``: whatever JSON the source gave. Where it is sent as `url`, an absolute one of our origins."""
 
     form: forms.Cursor
@@ -211,9 +277,6 @@ class ByToken:
 
     def first(self) -> Position:
         return {}
-
-    def resumed(self, position: Position) -> Position:
-        return position
 
     def sends(self, position: Position) -> Sends:
         return [(self.form.send, position["token"])] if "token" in position else []
@@ -239,12 +302,9 @@ class ByToken:
             raise ContractError(f"the source's token for the next page is no text or number, so no {kind} can hold it")
         return token
 
-    def expected(self, position: Position, answer: Answer, items: list[Any]) -> Iterable[Position]:
-        return ()
-
 
 @dataclass(frozen=True, slots=True)
-class ByKey:
+class ByKey(Followed):
     """``{"after": "cus_42"}``: the key of the last item."""
 
     form: forms.Keyset
@@ -252,9 +312,6 @@ class ByKey:
 
     def first(self) -> Position:
         return {}
-
-    def resumed(self, position: Position) -> Position:
-        return position
 
     def sends(self, position: Position) -> Sends:
         return [(self.form.send, position["after"])] if "after" in position else []
@@ -273,12 +330,9 @@ class ByKey:
             raise ContractError(f"no item of the page has a `{self.key}` to go on from")
         return {"after": key}
 
-    def expected(self, position: Position, answer: Answer, items: list[Any]) -> Iterable[Position]:
-        return ()
-
 
 @dataclass(frozen=True, slots=True)
-class ByLink:
+class ByLink(Followed):
     """``{"url": "https://…"}``: absolute, of one of our origins, without credentials."""
 
     read: ReadPlace
@@ -286,9 +340,6 @@ class ByLink:
 
     def first(self) -> Position:
         return {}
-
-    def resumed(self, position: Position) -> Position:
-        return position
 
     def sends(self, position: Position) -> Sends:
         return [(SendPlace("url"), position["url"])] if "url" in position else []
@@ -298,9 +349,6 @@ class ByLink:
         if self.read.kind == "header" and self.read.name.lower() == "link":
             link = next_link(link if isinstance(link, str) else "")
         return None if is_blank(link) else {"url": next_url(link, answer, self.builder)}
-
-    def expected(self, position: Position, answer: Answer, items: list[Any]) -> Iterable[Position]:
-        return ()
 
 
 def next_link(header: str) -> str | None:

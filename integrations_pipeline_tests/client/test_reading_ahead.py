@@ -24,8 +24,8 @@ def stream(pagination: dict[str, Any]) -> dict[str, Any]:
 
 def slow_pages(pages: int, delay: float) -> Any:
     def answer(seen: Seen) -> Reply:
-        number = int(seen.one("page", "0")) - 1 if "page" in seen.query else int(seen.one("offset")) // 10
-        items = rows(10, number * 10) if number < pages else []
+        begin = (int(seen.one("page")) - 1) * 10 if "page" in seen.query else int(seen.one("offset"))
+        items = rows(pages * 10)[begin : begin + 10]
         return Reply({"items": items, "total": pages * 10, "pages": pages}, delay=delay)
 
     return answer

@@ -1,4 +1,4 @@
-"""A process that has imported everything and forks one child per command: a killed sync costs milliseconds, not a start.
+"""A process that has imported everything and forks a child per command: a killed sync costs milliseconds.
 
 Imported by multiprocessing's fork server (`set_forkserver_preload`), which has no threads of its own.
 """
