@@ -13,7 +13,7 @@ def cautions(connections: Mapping[str, Connection]) -> dict[str, list[str]]:
     """By connection, for all those of a home together, since some doubts are about two files."""
     every = [(one, name, stream) for one in connections.values() for name, stream in one.streams.items()]
     told: dict[str, list[str]] = {}
-    for one, name, message in [*unproven_ends(every), *rivals(every)]:
+    for one, name, message in [*unproven_ends(every), *unproven_seams(every), *rivals(every)]:
         told.setdefault(one.name, []).append(f"streams.{name}: {message}")
     return told
 
@@ -46,6 +46,19 @@ def unproven_ends(every: list[Listed]) -> Iterator[Doubt]:
                 name,
                 "the end of this list can't be proven: it is taken for ended after two empty pages (name `pages` or "
                 "`more` under `pagination` if the source tells)",
+            )
+
+
+def unproven_seams(every: list[Listed]) -> Iterator[Doubt]:
+    """By number, rows that move up from page to page are noticed by a smaller total only."""
+    for one, name, stream in every:
+        pages = stream.pagination or one.api.pagination
+        if isinstance(pages, PageNumber) and stream.request and pages.total is None:
+            yield (
+                one,
+                name,
+                "where rows are deleted while this list is read, others move up unseen and come with the next full "
+                "refresh only (name `total` under `pagination` if the source tells; then they are noticed)",
             )
 
 

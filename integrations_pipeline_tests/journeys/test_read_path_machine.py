@@ -32,7 +32,7 @@ from integrations_pipeline_tests.journeys.zygote import start
 PAGINATIONS = {
     "cursor": "{type: cursor, read: next, send: after, size: {send: limit, value: 10}}",
     "offset": "{type: offset, send: offset, more: more, size: {send: limit, value: 10}}",
-    "numbers": "{type: page_number, send: page, pages: pages, size: {send: limit, value: 10}}",
+    "numbers": "{type: page_number, send: page, pages: pages, total: total, size: {send: limit, value: 10}}",
     "keyset": "{type: keyset, read: id, send: after, more: more, size: {send: limit, value: 10}}",
     "link": "{type: link_body, read: next, size: {send: limit, value: 10}}",
 }
