@@ -7,11 +7,11 @@ from typing import Any
 
 from integrations_pipeline.cli import output
 from integrations_pipeline.spec.home import Home
-from integrations_pipeline.spec.loading import load_all, load_connection
+from integrations_pipeline.spec.loading import has_file, load_all, load_connection
 from integrations_pipeline.store.breaker import BreakerState
 from integrations_pipeline.store.keeper import keep
 from integrations_pipeline.store.status import StreamStatus
-from integrations_pipeline.store.store import URL_VARIABLE, open_store
+from integrations_pipeline.store.store import URL_VARIABLE, Store, open_store
 from integrations_pipeline.sync.result import iso
 
 
@@ -19,10 +19,12 @@ def run_status(name: str | None, *, json: bool) -> int:
     """Broken files are named beside the others; they have no status."""
     home = Home.from_environment()
     loaded = load_all(home)
-    connections = [load_connection(name, home)] if name else list(loaded.connections.values())
     broken = {} if name else loaded.broken
     with open_store(home=home) as store:
-        rows = store.status(connections)
+        left = without_file(store, home, name)
+        named = [load_connection(name, home)] if name and not left else []
+        connections = named if name else list(loaded.connections.values())
+        rows = store.status(connections) + store.status_of(left)
         breakers = list(store.breakers(connections).values())
     if json:
         errors = [entry for error in broken.values() for entry in output.error_documents(error)]
@@ -31,12 +33,23 @@ def run_status(name: str | None, *, json: bool) -> int:
         return 0
     if rows or not broken:
         show_status(rows)
+    for gone in left:
+        output.console.print(f"{gone}: no file names it; `integrations disconnect {gone}` ends it", markup=False)
     for one in breakers:
         if one.since is not None:
             output.console.print(paused(one), style="yellow", markup=False)
     for error in broken.values():
         output.show_error(error)
     return 0
+
+
+def without_file(store: Store, home: Home, name: str | None) -> dict[str, list[str]]:
+    """Connections, with their streams, that only the database knows: their file was deleted or renamed."""
+    return {
+        known: streams
+        for known, streams in store.known_streams().items()
+        if (name is None or name == known) and not has_file(known, home)
+    }
 
 
 def status_document(row: StreamStatus) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from integrations_pipeline.spec.loading import load_connection_and_kinds
 from integrations_pipeline.spec.ports import Priority
 from integrations_pipeline.store.landing import Counters
 from integrations_pipeline.store.shaping import ShapeCounters
-from integrations_pipeline.store.store import open_store
+from integrations_pipeline.store.store import Store, open_store
 from integrations_pipeline.sync.connect import connect, disconnect
 from integrations_pipeline.sync.progress import Unwatched
 from integrations_pipeline.sync.result import SyncResult
@@ -26,6 +26,12 @@ RAW_COUNTS = ("created", "updated", "unchanged", "deleted", "skipped", "quaranti
 
 
 def run_sync(name: str, streams: list[str], *, full: bool, now: bool, json: bool, debug: bool) -> int:
+    if now and not full:
+        raise ConfigError(
+            "--now has a meaning with --full only: a sync of what is new waits for nothing",
+            who=output.TYPED,
+            next="leave it out, or add --full",
+        )
     priority = Priority.BACKFILL if full else Priority.POLL
     with opened(name, priority) as at:
         watched = nullcontext(Unwatched()) if json or not output.errors.is_terminal else output.TerminalProgress()
@@ -54,6 +60,8 @@ def show_result(result: SyncResult) -> None:
         table.add_row(one.stream, one.status, f"{one.counters.fetched:,}", raw, canonical, f"{one.pages:,}", seconds)
     output.console.print(table)
     for one in result.streams:
+        if one.note:
+            output.console.print(f"{one.stream}: {one.note}", markup=False)
         if one.error:
             output.show_error(one.error)
         if one.resume_at:
@@ -89,12 +97,19 @@ def run_disconnect(name: str, *, keep_data: bool | None, json: bool) -> int:
             )
         keep_data = typer.confirm(f"Keep the data of {name}?", default=True)
     home = Home.from_environment()
-    connection, _ = load_connection_and_kinds(name, home)
     with open_store(home=home) as store:
-        disconnect(connection, store, keep_data=keep_data)
+        name = name_of(name, home, store)
+        disconnect(name, store, keep_data=keep_data)
     became = "kept" if keep_data else "dropped"
     if json:
-        output.print_json({"connection": connection.name, "connected": False, "data": became})
+        output.print_json({"connection": name, "connected": False, "data": became})
     else:
-        output.console.print(f"{connection.name} is disconnected, its data {became}")
+        output.console.print(f"{name} is disconnected, its data {became}")
     return 0
+
+
+def name_of(name: str, home: Home, store: Store) -> str:
+    """The connection's name, from its file, or from what the database holds where the file is gone or broken."""
+    if name in store.known_streams():
+        return name
+    return load_connection_and_kinds(name, home)[0].name

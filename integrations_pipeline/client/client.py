@@ -102,6 +102,15 @@ class Client:
         workers = self._api.concurrency if may_be_counted(plan) else 1
         return self._read(plan, self._begin(plan, position, since, until, parent, probe), workers)
 
+    def prepare(self, stream_name: str) -> None:
+        """Makes ready what the stream's lists need. Raises ConfigError, so that it is found before a request."""
+        stream = self._stream(stream_name)
+        if stream.request is not None:
+            self._plan(stream_name, full=False)
+            self._plan(stream_name, full=True)
+        if stream.deletes and stream.deletes.feed:
+            plan_feed(stream_name, stream, stream.deletes.feed, self._api, self._builder)
+
     def get(self, stream_name: str, external_id: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
         """One record by its id, or by the fields of its ``key``; None where the source doesn't know it."""
         stream = self._stream(stream_name)

@@ -75,7 +75,7 @@ def connection_jobs(connections: Connections, kinds: Kinds) -> list[JobDefinitio
     def stop(context: OpExecutionContext, config: Leaving) -> None:
         chosen = named(connections, config.connection)
         with told():
-            disconnect(chosen, context.resources.store.store, keep_data=config.keep_data)
+            disconnect(chosen.name, context.resources.store.store, keep_data=config.keep_data)
         context.log.info(f"{chosen.name} is disconnected, its data {'kept' if config.keep_data else 'dropped'}")
 
     @job(name="connect", executor_def=in_process_executor)

@@ -40,7 +40,9 @@ class IntegrationError(Exception):
     error_class: ClassVar[str] = "failed"
     exit_code: ClassVar[int] = 1
     default_who: ClassVar[str] = "the person who runs this connection"
-    default_next: ClassVar[str] = "read the log of the run"
+    default_next: ClassVar[str] = (
+        "see `integrations status` for where it stands; if that doesn't tell why, run it again with `--debug`"
+    )
 
     def __init__(self, what: str, *, where: str = "", who: str = "", next: str = "", resume_at: datetime | None = None):
         super().__init__(what)

@@ -56,6 +56,9 @@ SAMPLE_CHARACTERS = 200
 ERROR_BODY_CHARACTERS = 500
 """Of a failed answer, shown in a message after redaction."""
 
+TIED_KEYS = 10_000
+"""Keys of one version that a bookmark of a list newest first remembers; of more, the later row counts after a crash."""
+
 STOP_ABOVE_ROWS = 20
 """Fewer rows prove no drift: one bad row in three is not a contract broken."""
 

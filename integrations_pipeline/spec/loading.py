@@ -118,12 +118,8 @@ def shown_name(path: FilePath, home: Home) -> str:
 
 def find_by_name(name: str, home: Home) -> FilePath:
     """The file whose `connection:` is the name; also one that is broken further down. Raises ConfigError."""
-    files = yaml_files(home.connections)
-    names: dict[str, list[FilePath]] = {}
-    for path in files:
-        for found in NAME_LINE.findall(text_of(path))[:1]:
-            names.setdefault(found, []).append(path)
-    same = names.get(name) or [path for path in files if path.stem == name]
+    names = files_by_name(home)
+    same = names.get(name) or [path for path in yaml_files(home.connections) if path.stem == name]
     if len(same) == 1:
         return same[0]
     if same:
@@ -132,6 +128,20 @@ def find_by_name(name: str, home: Home) -> FilePath:
         f"there is no connection {name}{did_you_mean(name, names)}",
         next=f"add {shown_name(home.connections / f'{name}.yaml', home)}, or correct the name",
     )
+
+
+def files_by_name(home: Home) -> dict[str, list[FilePath]]:
+    """The home's connection files by the name each begins with, also of those that are broken further down."""
+    names: dict[str, list[FilePath]] = {}
+    for path in yaml_files(home.connections):
+        for found in NAME_LINE.findall(text_of(path))[:1]:
+            names.setdefault(found, []).append(path)
+    return names
+
+
+def has_file(name: str, home: Home) -> bool:
+    """Whether a file of the home is, or was meant to be, the connection's."""
+    return name in files_by_name(home) or any(path.stem == name for path in yaml_files(home.connections))
 
 
 def text_of(path: FilePath) -> str:

@@ -113,7 +113,7 @@ TYPES = ("text", "bytea", "bytea", "text", "bool", "text")
 # another parent) keeps its stamp. What an update changed is told key by key of the two payloads.
 LAND = """
 WITH judged AS MATERIALIZED (
-    SELECT external_id, payload, hash, version, deleted, parent_key, is_new, was_deleted, moved, outcome,
+    SELECT external_id, payload, hash, version, deleted, parent_key, is_new, was_deleted, moved, unversioned, outcome,
         CASE outcome WHEN 'updated' THEN (
             SELECT jsonb_object_agg(key, jsonb_build_array(old -> key, value))
             FROM (SELECT key, value FROM jsonb_each(payload)
@@ -124,7 +124,7 @@ WITH judged AS MATERIALIZED (
     FROM (
         SELECT l.*, r.payload AS old, r.external_id IS NULL AS is_new, r.deleted_at IS NOT NULL AS was_deleted,
             r.external_id IS NOT NULL AND l.parent_key IS NOT NULL
-                AND l.parent_key IS DISTINCT FROM r.parent_key AS moved,
+                AND l.parent_key IS DISTINCT FROM r.parent_key AS moved, r.version = '' AS unversioned,
             CASE
                 WHEN r.external_id IS NULL THEN CASE WHEN l.deleted THEN 'deleted' ELSE 'created' END
                 WHEN r.hash = l.hash AND (r.deleted_at IS NOT NULL) = l.deleted
@@ -153,7 +153,7 @@ WITH judged AS MATERIALIZED (
     FROM judged j
     WHERE r.external_id = j.external_id AND NOT j.is_new AND (r.version <= j.version OR r.hash = j.hash)
       AND (j.outcome IN ('updated', 'deleted', 'still deleted')
-           OR (j.moved AND j.outcome IN ('unchanged', 'repeated')))
+           OR ((j.moved OR j.unversioned) AND j.outcome IN ('unchanged', 'repeated')))
 ), decided AS (
     INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail)
     SELECT %(run_id)s, %(connection)s, %(stream)s, external_id, 'raw',

@@ -36,9 +36,9 @@ WHERE connection = %(connection)s AND stream = %(stream)s AND status = 'running'
 
 # A run begins; begun again in another mode, it keeps its counters.
 BEGIN_RUN = """
-INSERT INTO integrations.run_log (run_id, connection, stream, mode, started_at)
-VALUES (%(run_id)s, %(connection)s, %(stream)s, %(mode)s, %(started_at)s)
-ON CONFLICT (run_id, connection, stream) DO UPDATE SET mode = excluded.mode
+INSERT INTO integrations.run_log (run_id, connection, stream, mode, started_at, note)
+VALUES (%(run_id)s, %(connection)s, %(stream)s, %(mode)s, %(started_at)s, %(note)s)
+ON CONFLICT (run_id, connection, stream) DO UPDATE SET mode = excluded.mode, note = excluded.note
 """
 
 # A run's end.
@@ -112,6 +112,7 @@ class Lease(Holder):
         row = self.session.execute(RAISE_EPOCH, names).fetchone()
         assert row is not None
         self.epoch, self.first_stamp = row
+        self.session.execute(BURY, {**self.names, "error": Jsonb({**DIED, "where": self.where})})
 
     @contextmanager
     def beside(self) -> Iterator[Holder]:
@@ -127,25 +128,26 @@ class Lease(Holder):
         with self.reading() as session:
             return read_state(session, self.connection, self.stream, parent_key)
 
-    def start_run(self, mode: Literal["incremental", "full", "backfill"], started_at: datetime) -> None:
+    def start_run(
+        self, mode: Literal["incremental", "full", "backfill"], started_at: datetime, note: str | None = None
+    ) -> None:
         """Enters the run into the log; called again when it turns out to need another mode."""
-
-        def begin(session: psycopg.Connection[Any]) -> None:
-            session.execute(BURY, {**self.names, "error": Jsonb({**DIED, "where": self.where})})
-            session.execute(BEGIN_RUN, {**self.names, "mode": mode, "started_at": started_at})
-
-        self.write(begin)
+        values = {**self.names, "mode": mode, "started_at": started_at, "note": note}
+        self.write(lambda session: session.execute(BEGIN_RUN, values))
 
     def commit_chunk(self, chunk: Chunk) -> Counters:
         """Rows, quarantine, decisions, counters and state together, or nothing. Raises Failed if they don't add up."""
         return land(self, chunk)
 
-    def complete_refresh(self, refresh_id: UUID, at_most_percent: float, state: StateChange) -> int:
+    def complete_refresh(
+        self, refresh_id: UUID, at_most_percent: float, state: StateChange, *, replaced: bool = False
+    ) -> int:
         """Tombstones what the full refresh has not seen, forgets its keys and applies the state.
 
+        ``replaced``: the rows not seen are under keys of a former declaration, so that as many new ones must have come.
         Returns the number of tombstones. Raises ContractError, nothing written, where they would be implausibly many.
         """
-        return refreshing.complete(self, refresh_id, at_most_percent, state)
+        return refreshing.complete(self, refresh_id, at_most_percent, state, replaced=replaced)
 
     def apply_state(self, state: StateChange) -> None:
         """A change of state without rows."""

@@ -53,7 +53,9 @@ WHERE run_id = %(run_id)s AND connection = %(connection)s AND stream = %(stream)
 """
 
 
-def complete(held: Holder, refresh_id: UUID, at_most_percent: float, state: StateChange) -> int:
+def complete(
+    held: Holder, refresh_id: UUID, at_most_percent: float, state: StateChange, *, replaced: bool = False
+) -> int:
     """One transaction; see ``Lease.complete_refresh``."""
 
     def work(session: psycopg.Connection[Any]) -> int:
@@ -61,7 +63,10 @@ def complete(held: Holder, refresh_id: UUID, at_most_percent: float, state: Stat
         raw = raw_table(held.connection, held.stream)
         row = session.execute(sql.SQL(MISSING).format(raw=raw), names).fetchone()
         assert row is not None
-        check_plausible(row[0], row[1], at_most_percent, held.where)
+        live, unseen = row
+        if replaced:  # of those not seen, all that a new row has come for are accounted for
+            live, unseen = unseen, max(unseen - (live - unseen), 0)
+        check_plausible(live, unseen, at_most_percent, held.where)
         if row[1]:
             session.execute(sql.SQL(TOMBSTONE).format(raw=raw), names)
             session.execute(COUNT, {**names, "tombstoned": row[1]})

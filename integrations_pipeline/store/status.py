@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,8 +9,6 @@ from typing import Any
 import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
-
-from integrations_pipeline.spec.connection import Connection
 
 # One row per stream asked for, in the order given; a stream that never ran has nulls.
 STATUS = """
@@ -43,6 +40,12 @@ SELECT {connection}::text AS connection, {stream}::text AS stream,
     count(*) FILTER (WHERE deleted_at IS NULL) AS held, count(deleted_at) AS deleted FROM {table}
 """
 NONE_HELD = "SELECT NULL::text AS connection, NULL::text AS stream, 0::bigint AS held, 0::bigint AS deleted"
+
+# The streams that the database holds and that weren't disconnected, by connection.
+KNOWN = """
+SELECT connection, array_agg(stream ORDER BY stream) FROM integrations.stream_state
+WHERE parent_key = '' AND active GROUP BY connection ORDER BY connection
+"""
 
 RAW_TABLES = """
 SELECT split_part(c.relname, '__', 1), split_part(c.relname, '__', 2), c.relname
@@ -77,9 +80,13 @@ class StreamStatus:
     last_run: dict[str, Any] | None
 
 
-def read_status(session: psycopg.Connection[Any], connections: Iterable[Connection]) -> list[StreamStatus]:
-    """The selected streams of the connections, parents before children. ``rows_held`` is an exact count."""
-    wanted = [(connection.name, stream) for connection in connections for stream in connection.selected]
+def known_streams(session: psycopg.Connection[Any]) -> dict[str, list[str]]:
+    """By connection, whatever the files say today."""
+    return dict(session.execute(KNOWN).fetchall())
+
+
+def read_status(session: psycopg.Connection[Any], wanted: list[tuple[str, str]]) -> list[StreamStatus]:
+    """The (connection, stream) pairs in their order. ``rows_held`` is an exact count."""
     tables = session.execute(RAW_TABLES, [sorted({name for name, _ in wanted})]).fetchall()
     counts = [
         sql.SQL(HELD).format(connection=connection, stream=stream, table=sql.Identifier("raw", table))

@@ -24,7 +24,7 @@ from integrations_pipeline.store.limiter import SharedLimiter
 from integrations_pipeline.store.migration import migrate
 from integrations_pipeline.store.preparing import prepare
 from integrations_pipeline.store.server import EmbeddedServer
-from integrations_pipeline.store.status import StreamStatus, read_status
+from integrations_pipeline.store.status import StreamStatus, known_streams, read_status
 from integrations_pipeline.store.tokens import SharedTokens
 
 URL_VARIABLE = "INTEGRATIONS_DATABASE_URL"
@@ -120,9 +120,21 @@ class Store:
         return SharedTokens(self.borrow, connection.name, self._state)
 
     def status(self, connections: Iterable[Connection]) -> list[StreamStatus]:
-        """How each selected stream stands."""
+        """How each selected stream stands, parents before children."""
+        wanted = [(connection.name, stream) for connection in connections for stream in connection.selected]
         with self.borrow() as session:
-            return read_status(session, connections)
+            return read_status(session, wanted)
+
+    def known_streams(self) -> dict[str, list[str]]:
+        """The streams held, by connection, less those disconnected; also of connections without a file."""
+        with self.borrow() as session:
+            return known_streams(session)
+
+    def status_of(self, streams: Mapping[str, Iterable[str]]) -> list[StreamStatus]:
+        """How the streams stand of connections that may have no file any more."""
+        wanted = [(connection, stream) for connection, names in streams.items() for stream in names]
+        with self.borrow() as session:
+            return read_status(session, wanted) if wanted else []
 
     def refuse_stopped(self, connection: Connection) -> None:
         """Raises ConfigError where the connection was stopped by ``drop`` and not activated since."""
@@ -134,10 +146,10 @@ class Store:
         with self.borrow() as session:
             activate(session, connection.name)
 
-    def drop(self, connection: Connection, *, keep_data: bool) -> None:
-        """Stops the connection; without ``keep_data`` removes what it brought."""
+    def drop(self, connection: str, *, keep_data: bool) -> None:
+        """Stops the connection of that name; without ``keep_data`` removes what it brought."""
         with self.borrow() as session:
-            drop(session, connection.name, keep_data=keep_data)
+            drop(session, connection, keep_data=keep_data)
 
     def close(self) -> None:
         with self._guard:

@@ -83,12 +83,7 @@ class Backfill(StreamJob):
             self.end_with(error)
         if not isinstance(self.result.error, LeaseHeld):
             self.shape(lease)
-        lease.finish_run(
-            self.result.status,
-            error=self.result.error.as_dict() if self.result.error else None,
-            requests=pull.spent()[0],
-            shaped=self.result.shaped.as_dict(),
-        )
+        self.finish(lease, pull)
 
     def read(self, pull: Pull) -> None:
         """From the window's start to its end, in the steps that the cursor declares."""

@@ -13,13 +13,14 @@ from dataclasses import replace
 from typing import Any
 
 from integrations_pipeline.client.records import extract
-from integrations_pipeline.spec.errors import IntegrationError, NotFound
+from integrations_pipeline.spec.errors import IntegrationError, NotFound, SourceConfigError
 from integrations_pipeline.spec.limits import CHUNK_RECORDS
 from integrations_pipeline.spec.paths import MISSING
 from integrations_pipeline.spec.streams import Stream
 from integrations_pipeline.spec.watermarks import watermark_to_json
 from integrations_pipeline.store.parents import Parent, high_mark, parents
 from integrations_pipeline.store.state import StateChange, StreamState
+from integrations_pipeline.sync.declared import declaration, notice_edits
 from integrations_pipeline.sync.deletions import read_deletions, without_gap
 from integrations_pipeline.sync.listing import Listing, asked_of, final_watermark, plan
 from integrations_pipeline.sync.lists import ask, read_windows, submit_states
@@ -29,21 +30,22 @@ from integrations_pipeline.sync.reading import Reading
 
 def pull_children(pull: Pull, *, full: bool) -> None:
     """Reads the list of each parent. A crash goes on behind the last parent whose list was committed to its end."""
-    state = pull.lease.state()
-    round_ = plan_round(pull, state, full=full)
+    state = notice_edits(pull, pull.lease.state())
+    round_ = plan_round(pull, state, full=full or pull.rekeyed)
     goes_on = round_ is state.round
-    pull.lease.start_run(round_["mode"], pull.started_at)
+    pull.start_run(round_["mode"])
     if not goes_on and read_deletions(pull, state) and round_["mode"] != "full":
         round_ = plan_round(pull, state, full=True)
-        pull.lease.start_run(round_["mode"], pull.started_at)
+        pull.start_run(round_["mode"])
     if round_["mode"] == "full":
         pull.begin_refresh(state.refresh_id if goes_on else None)
     pull.gathered.states.append(StateChange(round=round_, refresh_id=pull.refresh_id))
     read = read_inside if pull.stream.parent else read_below
     round_ = read(pull, round_)
     submit_states(pull)
+    refuse_if_none_is_known(pull, round_, first="mark" not in (state.round or {}))
     change = without_gap(pull.lease.state()) if round_["mode"] == "full" else StateChange()
-    pull.end_refresh(replace(change, round={"mark": round_["began"]}))
+    pull.end_refresh(replace(change, round={"mark": round_["began"]}, declared=declaration(pull.stream)))
 
 
 def plan_round(pull: Pull, state: StreamState, *, full: bool) -> dict[str, Any]:
@@ -60,6 +62,21 @@ def plan_round(pull: Pull, state: StreamState, *, full: bool) -> dict[str, Any]:
     began = high_mark(pull.lease)
     mode = "full" if whole else "incremental"
     return {"mode": mode, "after": "", "mark": saved.get("mark") if skips else None, "began": began, "asked": asked}
+
+
+def refuse_if_none_is_known(pull: Pull, round_: dict[str, Any], *, first: bool) -> None:
+    """One parent that vanished has no list. Where in the first round all of several have none, the path is wrong."""
+    unknown = round_.get("unknown", 0)
+    if not first or unknown < 2 or unknown < round_.get("read", 0):
+        return
+    pull.committer.settle()
+    pull.lease.apply_state(StateChange(round=None, refresh_id=None))
+    raise SourceConfigError(
+        f"the source answered 404 for the lists below all {unknown} records of {pull.stream.parent_stream}",
+        where=f"{pull.connection.name}/{pull.stream_name} {pull.stream.request}",
+        next="compare the path with the provider's documentation; where 404 means that a list is empty, declare"
+        " {status: 404, is: end_of_list} under `errors`",
+    )
 
 
 def parents_of(pull: Pull, round_: dict[str, Any]) -> Iterator[list[Parent]]:
@@ -130,10 +147,12 @@ def begin_list(pull: Pull, parent: Parent, *, full: bool) -> Listing:
 
 def end_list(pull: Pull, round_: dict[str, Any], parent: Parent, listing: Listing) -> dict[str, Any]:
     """Reads a parent's list to its end. A parent the source no longer knows has no list."""
+    round_ = {**round_, "read": round_.get("read", 0) + 1}
     try:
         read_windows(pull, listing, below=parent)
     except NotFound:
         pull.pages = []
+        round_["unknown"] = round_.get("unknown", 0) + 1
     except IntegrationError:
         submit_states(pull)  # the parents before this one
         raise

@@ -16,8 +16,8 @@ def connect(connection: Connection, client: Client, store: Store, kinds: Mapping
     store.activate(connection)
 
 
-def disconnect(connection: Connection, store: Store, *, keep_data: bool) -> None:
-    """Stops the connection: its streams are refused until `connect`.
+def disconnect(connection: str, store: Store, *, keep_data: bool) -> None:
+    """Stops the connection of that name, with or without a file: its streams are refused until `connect`.
 
     Without ``keep_data`` its raw tables, state, quarantine and links go; canonical rows that no other connection
     holds become deleted. Idempotent.

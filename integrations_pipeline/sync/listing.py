@@ -25,7 +25,8 @@ Mode = Literal["incremental", "full"]
 @dataclass
 class Listing:
     """A list under way. ``since``, ``high`` (the highest met in it) and ``floor`` (the stream's before it) are typed
-    watermarks, ``started_at`` is the source's time of page one, ``asked`` tells which list ``position`` belongs to."""
+    watermarks, ``started_at`` is the source's time of page one, ``asked`` tells which list ``position`` belongs to,
+    ``ties`` are those of a list that comes newest first."""
 
     mode: Mode
     since: Any = None
@@ -37,6 +38,7 @@ class Listing:
     asked: str = ""
     floor: Any = None
     resumed: bool = False
+    ties: Any = None
 
     def as_bookmark(self) -> dict[str, Any]:
         return {
@@ -48,6 +50,7 @@ class Listing:
             "window_end": watermark_to_json(self.window_end),
             "done": self.done,
             "asked": self.asked,
+            **({"ties": self.ties} if self.ties else {}),
         }
 
     @classmethod
@@ -63,6 +66,7 @@ class Listing:
             done=saved["done"],
             asked=saved["asked"],
             resumed=True,
+            ties=saved.get("ties"),
         )
 
     def saw(self, watermark: Any) -> None:

@@ -20,7 +20,7 @@ from integrations_pipeline.sync.listing import (
     start_of,
     window_end,
 )
-from integrations_pipeline.sync.pull import Pull
+from integrations_pipeline.sync.pull import Pull, Ties
 from integrations_pipeline.sync.reading import Reading
 
 
@@ -28,6 +28,7 @@ def read_windows(
     pull: Pull, listing: Listing, probe: dict[str, Any] | None = None, below: Parent | None = None
 ) -> None:
     """Reads one list; or one per window of the cursor's `step` up to the present, or of the source's `max_records`."""
+    pull.ties = Ties.from_json(listing.ties)
     while not listing.done:
         read_list(pull, listing, probe, below)
         probe = None
@@ -75,7 +76,7 @@ def read_all(pull: Pull, listing: Listing, below: Parent | None) -> None:
     listing.high = listing.floor = None
     if below is None:
         pull.begin_refresh(None)
-        pull.lease.start_run("full", pull.started_at)
+        pull.start_run("full")
 
 
 def ask(pull: Pull, listing: Listing, probe: dict[str, Any] | None, below: Parent | None) -> Iterator[Page]:
@@ -140,6 +141,7 @@ def note_page(stream: Stream, listing: Listing, page: Page) -> None:
 def check_pages(pull: Pull, listing: Listing, below: Parent | None) -> None:
     """The waiting pages through the boundary, their highest cursor value noted (opaque marks come from the page)."""
     high = pull.check(below.external_id if below else None)
+    listing.ties = pull.ties.as_json() if pull.desc else None
     if pull.stream.cursor and pull.stream.cursor.read is None:
         listing.saw(high)
 

@@ -8,6 +8,7 @@ from integrations_pipeline.spec.streams import Count
 from integrations_pipeline.spec.watermarks import watermark_to_json
 from integrations_pipeline.store.state import StateChange
 from integrations_pipeline.sync.counting import settled
+from integrations_pipeline.sync.declared import declaration, notice_edits
 from integrations_pipeline.sync.deletions import read_deletions, without_gap
 from integrations_pipeline.sync.listing import asked_of, final_watermark, plan
 from integrations_pipeline.sync.lists import read_windows
@@ -19,20 +20,20 @@ def pull_list(pull: Pull, *, full: bool) -> None:
 
     Deletions are read before the list begins: a list that goes on was begun before them.
     """
-    state = pull.lease.state()
+    state = notice_edits(pull, pull.lease.state())
     asked = asked_of(pull.connection, pull.stream)
-    listing = plan(pull.stream, state, full=full, now=pull.clock.now(), asked=asked)
-    pull.lease.start_run(listing.mode, pull.started_at)
+    listing = plan(pull.stream, state, full=full or pull.rekeyed, now=pull.clock.now(), asked=asked)
+    pull.start_run(listing.mode)
     if not listing.resumed and read_deletions(pull, state) and listing.mode != "full":
         listing = plan(pull.stream, state, full=True, now=pull.clock.now(), asked=asked)
-        pull.lease.start_run(listing.mode, pull.started_at)
+        pull.start_run(listing.mode)
     if listing.mode == "full":
         pull.begin_refresh(state.refresh_id if listing.resumed else None)
     fresh = not listing.resumed and listing.mode == "incremental"
     read_windows(pull, listing, state.probe if fresh else None)
     watermark = final_watermark(pull.stream, listing)
     change = without_gap(pull.lease.state()) if listing.mode == "full" else StateChange()
-    change = replace(change, bookmark=None, watermark=watermark_to_json(watermark))
+    change = replace(change, bookmark=None, watermark=watermark_to_json(watermark), declared=declaration(pull.stream))
     if isinstance(pull.stream.probe, Count):
         change = replace(change, probe=settled(pull.stream, listing, watermark))
     pull.end_refresh(change)

@@ -14,7 +14,13 @@ from integrations_pipeline.client import Client, Page
 from integrations_pipeline.spec.clock import Clock
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import ContractError
-from integrations_pipeline.spec.limits import CHUNK_RECORDS, CHUNK_SECONDS, STOP_ABOVE_ROWS
+from integrations_pipeline.spec.limits import (
+    CHUNK_RECORDS,
+    CHUNK_SECONDS,
+    STOP_ABOVE_ROWS,
+    TIED_KEYS,
+    TOMBSTONE_PERCENT,
+)
 from integrations_pipeline.spec.streams import Stream
 from integrations_pipeline.store.deleting import FeedOrder
 from integrations_pipeline.store.landing import Chunk, Counters
@@ -22,6 +28,7 @@ from integrations_pipeline.store.lease import Lease
 from integrations_pipeline.store.profiles import read_profile, save_profile
 from integrations_pipeline.store.state import StateChange
 from integrations_pipeline.sync.committing import Committer
+from integrations_pipeline.sync.listing import Mode
 from integrations_pipeline.sync.progress import Progress
 from integrations_pipeline.sync.reading import Reading
 from integrations_pipeline.sync.result import StreamResult
@@ -74,6 +81,14 @@ class Ties:
         standing = [row for row in rows if row.external_id not in older]
         return standing, [(row.external_id, row.version) for row in rows if row.external_id in older]
 
+    def as_json(self) -> list[Any] | None:
+        """What a bookmark keeps of them; nothing of very many, where the rule then doesn't hold across a crash."""
+        return [self.version, sorted(self.keys)] if len(self.keys) <= TIED_KEYS else None
+
+    @classmethod
+    def from_json(cls, saved: list[Any] | None) -> Ties:
+        return cls(saved[0], set(saved[1])) if saved else cls()
+
 
 @dataclass
 class Pull:
@@ -105,6 +120,7 @@ class Pull:
         self.pages: list[Page] = []
         self.opened_at = self.clock.monotonic_seconds()
         self.refresh_id: UUID | None = None
+        self.rekeyed = False  # the rows held have keys of another declaration
         self.ahead: dict[str, Reading] = {}  # by parent: lists below it whose turn comes later
         self.records = 0
         self._requests, self._waited = self.client.meter.requests, self.client.meter.waited_seconds
@@ -115,6 +131,10 @@ class Pull:
     def pages_from(self, **where: Any) -> Iterator[Page]:
         """The pages of one list; ``where`` as ``Client.pages`` takes it."""
         return self.client.pages(self.stream_name, **where)
+
+    def start_run(self, mode: Mode) -> None:
+        """Enters the run into the log; again where it turns out to need another mode."""
+        self.lease.start_run(mode, self.started_at, self.result.note)
 
     @property
     def snapshots(self) -> bool:
@@ -256,7 +276,7 @@ class Pull:
 
     def begin_refresh(self, under_way: UUID | None) -> None:
         """Names the full refresh, or goes on with the one under way, where it will set tombstones."""
-        if self.snapshots:
+        if self.snapshots or self.rekeyed:
             self.refresh_id = under_way or uuid4()
 
     def end_refresh(self, change: StateChange) -> None:
@@ -264,13 +284,14 @@ class Pull:
         self.committer.settle()
         self.profile.finish()
         save_profile(self.lease, *self.profile.changes())
-        deletes = self.stream.deletes
-        if self.refresh_id is None or deletes is None:
+        if self.refresh_id is None:
             self.lease.apply_state(change)
             return
+        at_most = self.stream.deletes.at_most if self.stream.deletes else TOMBSTONE_PERCENT
         self.progress.phase(self.stream_name, "comparing with what is held")
         try:
-            gone = self.lease.complete_refresh(self.refresh_id, deletes.at_most, replace(change, refresh_id=None))
+            change = replace(change, refresh_id=None)
+            gone = self.lease.complete_refresh(self.refresh_id, at_most, change, replaced=self.rekeyed)
         except ContractError:  # what was seen this time isn't believed: the next refresh looks again
             self.lease.apply_state(StateChange(bookmark=None, refresh_id=None, round=None))
             raise

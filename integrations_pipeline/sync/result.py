@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from integrations_pipeline.spec.errors import Deferred, IntegrationError
+from integrations_pipeline.spec.errors import ConfigError, Deferred, IntegrationError
 from integrations_pipeline.store.landing import Counters
 from integrations_pipeline.store.shaping import ShapeCounters
 
@@ -37,6 +37,14 @@ class StreamResult:
     waited_seconds: float = 0.0
     duration_seconds: float = 0.0
     resume_at: datetime | None = None
+    note: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """A fault of the configuration found before the stream's first request has a code of its own."""
+        if isinstance(self.error, ConfigError) and not self.requests:
+            return self.error.exit_code
+        return EXIT_CODES[self.status]
 
     def end_with(self, error: IntegrationError) -> None:
         """Takes the error's outcome: deferred errors come back by themselves, all others fail the stream."""
@@ -58,6 +66,7 @@ class StreamResult:
             "waited_seconds": round(self.waited_seconds, 3),
             "duration_seconds": round(self.duration_seconds, 3),
             "resume_at": iso(self.resume_at),
+            "note": self.note,
             "shaped": self.shaped.as_dict(),
         }
 
@@ -77,7 +86,9 @@ class SyncResult:
 
     @property
     def exit_code(self) -> int:
-        return EXIT_CODES[self.status]
+        """The worst of the streams': 1 beats 2 beats 3 beats 0."""
+        codes = {one.exit_code for one in self.streams}
+        return next((code for code in (1, 2, 3) if code in codes), 0)
 
     def as_dict(self) -> dict[str, Any]:
         return {"connection": self.connection, "streams": [one.as_dict() for one in self.streams]}

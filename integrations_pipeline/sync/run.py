@@ -9,7 +9,9 @@ from datetime import timedelta
 from difflib import get_close_matches
 from uuid import UUID, uuid4
 
+from integrations_pipeline.boundary import Boundary
 from integrations_pipeline.client import Client
+from integrations_pipeline.mapping import Mapping as Mapped
 from integrations_pipeline.spec.clock import Clock, SystemClock
 from integrations_pipeline.spec.connection import Connection, Kind
 from integrations_pipeline.spec.errors import ConfigError, Failed, IntegrationError, LeaseHeld, OffPeak
@@ -50,6 +52,7 @@ def sync(
     clock = clock or SystemClock()
     chosen = choose(connection, list(streams))
     store.refuse_stopped(connection)
+    refuse_unfit(connection, chosen, client, kinds)
     store.prepare(connection, kinds)
     result = SyncResult(connection.name)
     with rarely_collected():
@@ -57,6 +60,19 @@ def sync(
             job = StreamJob(connection, name, client, store, kinds, run_id or uuid4(), clock, progress or Unwatched())
             result.streams.append(job.run(full=full, now=now))
     return result
+
+
+def refuse_unfit(connection: Connection, names: list[str], client: Client, kinds: Mapping[str, Kind]) -> None:
+    """Raises ConfigError, before the first request, for a stream whose declaration can't be put to work."""
+    for name in names:
+        stream = connection.streams[name]
+        try:
+            client.prepare(name)
+            Boundary(connection.name, name, stream)
+            if stream.map is not None:
+                Mapped(stream, kinds[stream.map.to])
+        except ConfigError as error:
+            raise error.at(f"{connection.name}/{name}") from None
 
 
 @contextmanager
@@ -159,12 +175,15 @@ class StreamJob:
         if not isinstance(self.result.error, LeaseHeld):
             self.heal(lease, pull.stream)
             self.shape(lease)
+        self.finish(lease, pull)
+
+    def finish(self, lease: Lease, pull: Pull) -> None:
+        """The run's end, in the log and in what the stream remembers."""
         lease.finish_run(
             self.result.status,
             error=self.result.error.as_dict() if self.result.error else None,
             resume_at=self.result.resume_at,
             requests=pull.spent()[0],
-            waited_seconds=0.0,
             shaped=self.result.shaped.as_dict(),
         )
 

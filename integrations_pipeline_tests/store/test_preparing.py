@@ -241,7 +241,7 @@ def test_disconnecting_keeps_or_drops_the_data(store: Store, session: psycopg.Co
     )
     states = "SELECT stream, parent_key, active, lease_epoch, watermark FROM integrations.stream_state ORDER BY 1, 2"
 
-    store.drop(CONNECTION, keep_data=True)
+    store.drop(CONNECTION.name, keep_data=True)
     assert session.execute(states).fetchall()[0] == ("contacts", "", False, 8, 1)
     assert one(session, "SELECT count(*) FROM raw.acme__contacts") == 1
     with pytest.raises(ConfigError, match="disconnected"):
@@ -250,7 +250,7 @@ def test_disconnecting_keeps_or_drops_the_data(store: Store, session: psycopg.Co
     store.refuse_stopped(CONNECTION)
     assert one(session, "SELECT bool_and(active) FROM integrations.stream_state") is True
 
-    store.drop(CONNECTION, keep_data=False)
+    store.drop(CONNECTION.name, keep_data=False)
     assert session.execute(states).fetchall() == [
         ("contacts", "", False, 9, None),
         ("notes", "", False, 2, None),

@@ -1,0 +1,51 @@
+"""Edits of what a stream is read by. Another key names other records, another cursor field has another watermark, and
+another version another order: each is noticed by what the stream's state remembers (``declared``), and read anew.
+
+declared ──edited──▶ places (and versions) forgotten ──full read to its end──▶ declared
+                                                        key edited: rows under the old keys get tombstones here
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from integrations_pipeline.spec.streams import Stream
+from integrations_pipeline.store.renewing import renew
+from integrations_pipeline.store.state import StateChange, StreamState
+from integrations_pipeline.sync.pull import Pull
+
+SAID = {
+    "key": "the primary key was edited: all is read again, and rows under the old keys are replaced",
+    "cursor": "the cursor's field was edited: all is read again, since the watermark was another field's",
+    "version": "the version was edited: all is read again, since the rows held were in another order",
+}
+
+
+def declaration(stream: Stream) -> dict[str, str]:
+    """Digests of what decides which record a row is, from where a list goes on, and which of two rows is newer."""
+    cursor = stream.cursor
+    by = (cursor.field, cursor.read) if cursor else None
+    order = stream.version or (cursor.field if cursor else None)
+    parts = {"key": stream.primary_key, "cursor": by, "version": order}
+    return {name: blake2b(repr(part).encode(), digest_size=8).hexdigest() for name, part in parts.items()}
+
+
+def notice_edits(pull: Pull, state: StreamState) -> StreamState:
+    """The state to read on from; where something was edited, a new beginning, which the run's note says.
+
+    An edited key stays noted until a full read under the new one has ended (``pull.rekeyed``).
+    """
+    now, known = declaration(pull.stream), state.declared
+    if known is None:
+        pull.lease.apply_state(StateChange(declared=now))
+        return state
+    edited = [name for name in now if known.get(name) != now[name]]
+    pull.rekeyed = "key" in edited
+    if not edited:
+        return state
+    pull.result.note = "; ".join(SAID[name] for name in edited)
+    noted = {**now, "key": known["key"], "new_key": now["key"]} if pull.rekeyed else now
+    if noted == known:  # begun before, and goes on
+        return state
+    renew(pull.lease, StateChange(declared=noted), versions="version" in edited or pull.rekeyed)
+    return pull.lease.state()
