@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 from integrations_pipeline.mapping.transforms import Rule, Step, as_text
@@ -11,7 +12,7 @@ from integrations_pipeline.spec.codes import COUNTRIES, CURRENCIES
 from integrations_pipeline.spec.conditions import matches
 from integrations_pipeline.spec.fields import Field
 from integrations_pipeline.spec.formats import is_email, is_url, is_uuid
-from integrations_pipeline.spec.values import parser
+from integrations_pipeline.spec.values import parse_decimal, parser
 
 BIGINT_LOW, BIGINT_HIGH = -(2**63), 2**63 - 1
 """What PostgreSQL's bigint holds."""
@@ -26,8 +27,14 @@ def converter(field: Field) -> Step:
         return to_timestamp(field)
     if field.type == "date":
         return to_date(field)
+    if field.type == "decimal":
+        return to_decimal
     parse = parser(field)
     return lambda value, _: parse(value)
+
+
+def to_decimal(value: Any, _: Any) -> Decimal | None:
+    return None if value == "" else parse_decimal(value)
 
 
 def to_text(value: Any, _: Any) -> str:

@@ -12,6 +12,7 @@ from uuid import UUID
 import psycopg
 from psycopg import errors
 from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg.types.string import BytesBinaryDumper
 
 from integrations_pipeline.spec.decoding import decode, encode
 from integrations_pipeline.spec.errors import LeaseHeld
@@ -61,6 +62,7 @@ class Holder:
         self._turn = threading.RLock()
         set_json_loads(decode, session)  # type: ignore[arg-type]
         set_json_dumps(encode, session)
+        session.adapters.register_dumper(bytes, BytesBinaryDumper)  # last, so before the slow one of `Binary`
 
     @property
     def where(self) -> str:
