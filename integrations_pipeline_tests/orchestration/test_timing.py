@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,8 +16,10 @@ from dagster import (
     build_sensor_context,
 )
 from dagster._core.storage.dagster_run import DagsterRun
+from dagster._daemon.monitoring.run_monitoring import monitor_started_run
 from dagster._utils.schedules import cron_string_iterator
 
+from integrations_pipeline.orchestration import launcher
 from integrations_pipeline.orchestration.schedules import cron_of
 from integrations_pipeline.orchestration.sensors import full_due, key_time
 from integrations_pipeline.simulator.simulation import Simulation
@@ -251,3 +254,19 @@ def test_nothing_is_counted_while_late_records_may_come(house: House) -> None:
     house.ask(LATER)
     assert asked(tick(house, "ask_sources")) == {"notes/notes"}
     assert "count" not in {request.purpose for request in source.requests()}
+
+
+def test_a_run_orphaned_by_a_reboot_blocks_its_streams_only_until_it_is_found(
+    crm: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All processes died at once: nobody told Dagster. Run monitoring finds that nobody works on it."""
+    monkeypatch.setattr(launcher, "GRACE_SECONDS", 0.0)
+    orphan = DagsterRun(job_name="sync", tags={"integrations/connection": "crm"}, status=DagsterRunStatus.STARTED)
+    crm.instance.add_run(orphan)
+    assert poll(crm) == (set(), "a sync of crm is still under way")
+    record = crm.instance.get_run_record_by_id(orphan.run_id)
+    assert record is not None
+    monitor_started_run(crm.instance, None, record, logging.getLogger("monitor"))  # type: ignore[arg-type]
+    found = crm.instance.get_run_by_id(orphan.run_id)
+    assert found is not None and found.status == DagsterRunStatus.FAILURE
+    assert poll(crm) == ({"crm/contacts", "canonical/customer"}, None)
