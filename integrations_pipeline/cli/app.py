@@ -114,6 +114,7 @@ def simulate(
     latency: Annotated[float, typer.Option(min=0, help="Milliseconds before each answer.")] = 0.0,
     enforce_limits: Annotated[bool, typer.Option(help="Answer 429 beyond the declared limits.")] = False,
     fault: Annotated[list[str] | None, typer.Option(help="As '429 every 7th'; may be repeated.")] = None,
+    webhooks: Annotated[str | None, typer.Option(help="A gateway's address, to be told of each change.")] = None,
     debug: DebugOption = False,
 ) -> None:
     """Imitate outside systems over HTTP on this machine, from their YAML files."""
@@ -128,6 +129,7 @@ def simulate(
             latency_ms=latency,
             enforce_limits=enforce_limits,
             faults=fault or [],
+            webhooks=webhooks,
         )
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from integrations_pipeline.cli import output
 from integrations_pipeline.simulator.server import run
 from integrations_pipeline.simulator.simulation import Simulation
+from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.faults import Fault, parse_fault
 from integrations_pipeline.spec.home import Home
@@ -21,6 +22,7 @@ def run_simulate(
     latency_ms: float,
     enforce_limits: bool,
     faults: list[str],
+    webhooks: str | None,
 ) -> int:
     """Serves the connections' sources on 127.0.0.1, with the faults of their YAML and those given.
 
@@ -36,6 +38,7 @@ def run_simulate(
             latency_ms=latency_ms,
             enforce_limits=enforce_limits,
             faults=[*connection.faults, *(one for one in given if one.stream in (None, *connection.streams))],
+            webhooks=address(webhooks, connection),
         )
         for connection in [load_connection(name, home) for name in names]
     ]
@@ -57,6 +60,17 @@ def run_simulate(
             next="choose another with --port, or 0 for a free one",
         ) from None
     return 0
+
+
+def address(webhooks: str | None, connection: Connection) -> str | None:
+    """Where a connection's changes are told: below what was given, if it has a webhook. Raises ConfigError."""
+    if webhooks is not None and not webhooks.startswith(("http://", "https://")):
+        raise ConfigError(
+            f"--webhooks {webhooks} is no address",
+            who=output.TYPED,
+            next="give the gateway's, such as http://127.0.0.1:8766",
+        )
+    return f"{webhooks.rstrip('/')}/webhooks/{connection.name}" if webhooks and connection.webhook else None
 
 
 def parsed(faults: list[str]) -> list[Fault]:

@@ -14,6 +14,8 @@
 - ``POST /_simulator/CONNECTION/tokens`` with ``{"lifetime_seconds": 60}`` ``{"lifetime_requests": 5}`` (of tokens and
   sessions issued from then on), ``{"single_use": false}`` (refresh tokens), ``{"expire": true}`` or
   ``{"revoke": true}`` (all issued so far); answers with the calls of token endpoint and login so far.
+- ``GET /_simulator/CONNECTION/webhooks`` gives who is told of changes and how many deliveries are on their way;
+  ``POST`` with ``{"url": "http://…"}`` tells that address of all changes too, ``null`` ends it.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from integrations_pipeline.simulator.simulation import Row, Simulation
 from integrations_pipeline.simulator.views import Request
 from integrations_pipeline.simulator.wire import BadResponse, OpenProtocol
 from integrations_pipeline.spec.decoding import decode, encode
-from integrations_pipeline.spec.errors import ContractError, DataError
+from integrations_pipeline.spec.errors import ConfigError, ContractError, DataError
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 LOOPBACK = ("127.0.0.1", "::1")
@@ -60,6 +62,7 @@ class Application:
                 Route("/_simulator/{connection}/expire", self.expire, methods=["POST"]),
                 Route("/_simulator/{connection}/faults", self.faults, methods=["GET", "POST"]),
                 Route("/_simulator/{connection}/tokens", self.tokens, methods=["POST"]),
+                Route("/_simulator/{connection}/webhooks", self.webhooks, methods=["GET", "POST"]),
                 Route("/_simulator/{connection}/{stream}/contents", self.contents),
                 Route("/_simulator/{connection}/{stream}/truth", self.truth),
                 Route("/_simulator/{connection}/{stream}/{verb}", self.change, methods=["POST"]),
@@ -155,6 +158,17 @@ class Application:
             return json_response({"error": error.what}, 400)
         return json_response(simulation.report())
 
+    async def webhooks(self, http: HttpRequest) -> Response:
+        """Tells who is told of changes, or names one more."""
+        try:
+            simulation = self.meant(http)
+            if http.method == "POST":
+                simulation.tell_at(address_in(decode(await http.body() or b"{}")))
+        except (DataError, ContractError, ConfigError) as error:
+            return json_response({"error": error.what}, 400)
+        told = [{"url": one.url, "event": one.event} for one in list(simulation.subscriptions.values())]
+        return json_response({"subscriptions": told, "waiting": simulation.sender.waiting})
+
     async def contents(self, http: HttpRequest) -> Response:
         deleted = http.query_params.get("deleted") == "true"
         return self.lines(http, lambda simulation, stream: simulation.contents(stream, deleted=deleted))
@@ -206,6 +220,14 @@ def faults_in(given: Any) -> list[str]:
     return found
 
 
+def address_in(given: Any) -> str | None:
+    """The address of a control request. Raises DataError where there is none."""
+    if not isinstance(given, dict) or not isinstance(given.get("url", 0), str | None):
+        raise DataError('{"url": "http://…"} was expected, or null')
+    url: str | None = given["url"]
+    return url
+
+
 def json_response(value: Any, status: int = 200) -> Response:
     return Response(encode(value), status, media_type="application/json")
 
@@ -250,14 +272,18 @@ class Running:
 
     def put(self, simulation: Simulation) -> None:
         """Serves one more, or another one under its name."""
+        self.drop(simulation.name)
         self.application.simulations[simulation.name] = simulation
 
     def drop(self, name: str) -> None:
         """Serves it no longer."""
-        self.application.simulations.pop(name, None)
+        if simulation := self.application.simulations.pop(name, None):
+            simulation.close()
 
     def stop(self) -> None:
         """Ends the server and waits for it; open connections are closed."""
+        for simulation in list(self.application.simulations.values()):
+            simulation.close()
         self.server.should_exit = True
         self.thread.join(START_SECONDS)
 

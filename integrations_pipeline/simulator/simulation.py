@@ -1,8 +1,8 @@
 """One simulated source: answers the requests its YAML declares, and lets tests change and inspect what it holds.
 
 A request passes `Simulation.answer` in order: credentials, faults that stand instead of an answer, limits, view, page,
-faults of the finished answer. Webhooks will listen where `changed` is called; writes will be further purposes of a
-view. All see the same datasets.
+faults of the finished answer. Every change passes `changed`, where webhooks are made of it; writes will be further
+purposes of a view. All see the same datasets.
 """
 
 from __future__ import annotations
@@ -11,34 +11,59 @@ import re
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from functools import partial
 from threading import RLock
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
+from integrations_pipeline.client.delivery import Delivery
 from integrations_pipeline.simulator import shaping, stamps
 from integrations_pipeline.simulator.access import Access, Limits
 from integrations_pipeline.simulator.answer import Answer, refusal
 from integrations_pipeline.simulator.dataset import CHILDREN, Dataset, Selection
 from integrations_pipeline.simulator.faults.answers import Asking, too_many
 from integrations_pipeline.simulator.faults.board import Board, Switched
-from integrations_pipeline.simulator.faults.registry import CHANGES, CONCERNS, CUTS, INSTEAD, PAGES, REPLIES, spoilt_row
+from integrations_pipeline.simulator.faults.registry import (
+    CHANGES,
+    CONCERNS,
+    CUTS,
+    INSTEAD,
+    PAGES,
+    REPLIES,
+    WEBHOOKS,
+    spoilt_row,
+)
 from integrations_pipeline.simulator.faults.rows import Spoiling
+from integrations_pipeline.simulator.faults.webhooks import Way
 from integrations_pipeline.simulator.paging import Cut, Page, Pager, has_position, item_id, read_token
 from integrations_pipeline.simulator.records import Plan, put
+from integrations_pipeline.simulator.sender import Parcel, Sender
 from integrations_pipeline.simulator.tokens import Tokens
 from integrations_pipeline.simulator.told import Told
 from integrations_pipeline.simulator.views import Request, View, Views, below_mount
+from integrations_pipeline.simulator.webhooks import (
+    Occurrence,
+    Subscription,
+    Verb,
+    answer_to,
+    delivery,
+    kept_values,
+    message,
+    rule_for,
+    secret_names,
+    signed,
+)
 from integrations_pipeline.spec.clock import Clock, SystemClock
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.decoding import encode
-from integrations_pipeline.spec.errors import CursorExpired, DataError, IntegrationError, NotFound
+from integrations_pipeline.spec.errors import ConfigError, CursorExpired, DataError, IntegrationError, NotFound
 from integrations_pipeline.spec.faults import Fault
 from integrations_pipeline.spec.paths import MISSING, Path, parse_path
 from integrations_pipeline.spec.placeholders import as_text
 from integrations_pipeline.spec.places import SendPlace
+from integrations_pipeline.spec.secrets import Secret
 from integrations_pipeline.spec.simulated import imitated, is_simulated, with_auth_at
 from integrations_pipeline.spec.streams import Count, Full, Get, Records, Stream, StreamCursor
 
@@ -46,6 +71,9 @@ CACHE_BYTES = 64_000_000
 """Finished answers kept for equal requests, until the next change: a benchmark measures its reader, not this source."""
 
 LOGGED_REQUESTS = 100_000
+
+SUBSCRIBED_FOR = timedelta(days=7)
+"""As long as a watch of Google Calendar lasts, where `subscribe` declares that it ends."""
 
 SYNC_TOKEN = re.compile(r"sync_([0-9a-f]{1,12})_([0-9a-f]{1,15})")
 
@@ -55,7 +83,11 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One line of the request log. ``path`` is below the mount, ``stream`` is empty where none was meant."""
+    """One line of the request log. ``path`` is below the mount, ``stream`` is empty where none was meant.
+
+    Where ``purpose`` is ``webhook`` the source was the one who asked: ``host`` and ``path`` are the receiver's,
+    ``status`` its answer (0: none came, or the delivery was lost), ``count`` the number of the try.
+    """
 
     at: datetime
     method: str
@@ -76,7 +108,8 @@ class Simulation:
     ``records`` is how many each top-level stream holds (a key of few values holds fewer), ``page_limit`` caps what a
     page may hold, ``secrets`` gives values by name (default: as the connection resolves them; ConfigError where one is
     missing), ``latency_ms`` is added to every answer, ``faults`` are switched on from the beginning (default:
-    those of the YAML; DataError for what is none). Thread-safe.
+    those of the YAML; DataError for what is none), ``webhooks`` is told of all changes from the beginning.
+    Thread-safe.
     """
 
     def __init__(
@@ -91,6 +124,7 @@ class Simulation:
         latency_ms: float = 0.0,
         clock: Clock | None = None,
         faults: Sequence[Fault | str] | None = None,
+        webhooks: str | None = None,
     ):
         self.connection = imitated(connection) if is_simulated(connection) else connection
         self.name = connection.name
@@ -113,6 +147,10 @@ class Simulation:
         self.faults = Board(connection.faults if faults is None else faults, seed, self.clock, list(connection.streams))
         self.kept: OrderedDict[tuple[str, ...], Answer] = OrderedDict()
         self.kept_bytes = 0
+        self.subscriptions: dict[str, Subscription] = {}
+        self.sender = Sender(self.note_delivery)
+        self.told_of = self.subscribed = 0  # how many events and subscriptions there were
+        self.tell_at(webhooks)
 
     def url(self, port: int, host: str = "127.0.0.1") -> str:
         """What `api.url` is to be replaced by."""
@@ -231,11 +269,12 @@ class Simulation:
         if validators and is_fresh(request, validators):
             return Answer(304, b"", validators)
         key = (request.method, request.path, request.query_string, request.content.hex(), request.origin)
-        answer = None if self.faults.alters_pages else self.kept.get(key)
+        is_kept = not self.faults.alters_pages and view.purpose not in ("subscribe", "unsubscribe")
+        answer = self.kept.get(key) if is_kept else None
         if answer is None:
             answer = self.fresh(view, request)
             answer.headers.update(validators)
-            if not self.faults.alters_pages:
+            if is_kept:
                 self.keep(key, answer)
         return answer
 
@@ -263,6 +302,10 @@ class Simulation:
     def fresh(self, view: View, request: Request) -> Answer:
         if view.purpose == "check":
             return Answer(200, encode({"ok": True}))
+        if view.purpose == "subscribe":
+            return self.subscribe(view, request)
+        if view.purpose == "unsubscribe":
+            return self.unsubscribe(view.values(request))
         dataset, values = self.datasets[view.stream], view.values(request)
         if view.purpose == "get":
             return self.one(view, dataset, values)
@@ -424,15 +467,118 @@ class Simulation:
         flagged = bool(plan.gone) and not any(path.parts[0] in plan.included for path, _ in plan.gone)
         if ordinal is None or not (dataset.lives(ordinal) or flagged):
             raise NotFound(f"no {plan.name} {as_text(key[0] if len(key) == 1 else key)}")
-        rows = plan.stream.rows
         path = view.records.path if view.records else Path(())
-        records = Records(path=path, include={} if rows.unwrap else rows.include)
-        shape = shaping.Shape(plan, records, {})
-        item = shape.item(self.row(dataset, ordinal))
+        item = self.alone(dataset, ordinal)
         body: Row = {}
         if path.parts:
             put(body, path.parts, item)
         return Answer(200, encode(body if path.parts else item), count=1)
+
+    def alone(self, dataset: Dataset, ordinal: int) -> Row:
+        """A record as it stands outside any list."""
+        rows = dataset.plan.stream.rows
+        records = Records(path=Path(()), include={} if rows.unwrap else rows.include)
+        item: Row = shaping.Shape(dataset.plan, records, {}).item(self.row(dataset, ordinal))
+        return item
+
+    # webhooks
+
+    def tell_at(self, url: str | None) -> None:
+        """Tells this address of all changes from now on, beside those who subscribed; None: no longer.
+
+        Raises DataError where the connection has no webhook, ConfigError where its signing secret is missing.
+        """
+        with self.lock:
+            self.subscriptions.pop("", None)
+            if url is not None:
+                if self.connection.webhook is None:
+                    raise DataError(f"{self.name} has no webhook: nothing can be told at {url}")
+                subscription = Subscription("", url)
+                self.signing(subscription)
+                self.subscriptions[""] = subscription
+
+    def subscribe(self, view: View, request: Request) -> Answer:
+        """The answer to the declared `subscribe`."""
+        hook, values = self.connection.webhook, view.values(request)
+        if hook is None or hook.subscribe is None or not values.get("webhook_url"):
+            raise DataError("a webhook's address was expected")
+        self.subscribed += 1
+        kept = kept_values(hook.subscribe, hook, self.subscribed)
+        made = Subscription(str(self.subscribed), values["webhook_url"], values.get("event"), kept)
+        try:
+            self.signing(made)
+        except ConfigError as error:
+            raise DataError(error.what) from None
+        self.subscriptions[made.id] = made
+        ends = (self.clock.now() + SUBSCRIBED_FOR).isoformat(timespec="seconds")
+        return Answer(201, encode(answer_to(hook.subscribe, kept, ends)))
+
+    def unsubscribe(self, values: Mapping[str, Any]) -> Answer:
+        """The answer to the declared `unsubscribe`. Raises NotFound where nobody has subscribed so."""
+        told = {name.removeprefix("subscription."): value for name, value in values.items()}
+        for number, one in list(self.subscriptions.items()):
+            known = {**one.kept, "webhook_url": one.url, "event": one.event}
+            if number and told and all(as_text(known.get(name)) == as_text(value) for name, value in told.items()):
+                del self.subscriptions[number]
+                return Answer(200, encode({}))
+        raise NotFound("no such subscription")
+
+    def signing(self, subscription: Subscription) -> list[Secret]:
+        """The secrets that a subscriber's deliveries are signed with. Raises ConfigError where one is missing."""
+        found = []
+        for name in secret_names(self.connection.webhook) if self.connection.webhook else ():
+            if name.startswith("<subscription."):
+                kept = subscription.kept.get(name.removeprefix("<subscription.").removesuffix(">"))
+                if kept is None:
+                    raise ConfigError(f"{name} is made by subscribing: no address can be told without", where=self.name)
+                found.append(Secret(as_text(kept)))
+            else:
+                found.append(Secret(self.access.revealed(name)))
+        return found
+
+    def tell(self, dataset: Dataset, ordinal: int, verb: Verb) -> None:
+        """Sends an event of a change to each who subscribed to it."""
+        hook, plan = self.connection.webhook, dataset.plan
+        flagged = bool(plan.gone) and not any(path.parts[0] in plan.included for path, _ in plan.gone)
+        found = rule_for(hook, plan.name, verb, flagged=flagged) if hook else None
+        if hook is None or found is None:
+            return
+        row = self.landed(dataset, ordinal)
+        keys = [path.get(row) for path in plan.stream.primary_key]
+        order = plan.form.write(dataset.stamp(ordinal)) if plan.cursor else self.clock.now().isoformat()
+        told = Occurrence(plan.name, verb, self.alone(dataset, ordinal), keys[0] if len(keys) == 1 else keys, order)
+        self.told_of += 1
+        made = message(hook, found, told, f"evt_{self.seed:x}_{self.told_of:08x}")
+        for one in self.subscriptions.values():
+            if one.event in (None, found[0]):
+                sign = partial(signed, hook, self.signing(one), delivery(hook, made, one.url))
+                self.dispatch(Parcel(plan.name, found[0], sign))
+
+    def dispatch(self, parcel: Parcel) -> None:
+        """Sends it with the faults whose turn it is; the same changes and seed give the same ones."""
+        way, struck = Way(), list(self.faults.turns("webhook", parcel.stream))
+        for switched in struck:
+            WEBHOOKS[switched.fault.name](way, switched)
+        parcel = replace(parcel, faults=tuple(one.fault.text for one in struck), tampered=way.tampered)
+        if not way.times:
+            self.note_delivery(parcel, parcel.sign(self.clock.now()), 0)
+        for _ in range(way.times):
+            self.sender.put(parcel, delay_seconds=way.delay_seconds, overtaken=way.overtaken)
+
+    def note_delivery(self, parcel: Parcel, request: Delivery, status: int) -> None:
+        """A line of the request log for each try."""
+        split, body = urlsplit(request.url), request.body.decode("utf-8", "replace")
+        with self.lock:
+            self.log.append(
+                Asked(
+                    self.clock.now(), request.method, split.path, parse_qs(split.query), body, parcel.stream, "webhook",
+                    status, parcel.attempt, split.netloc, parcel.faults,
+                )
+            )  # fmt: skip
+
+    def close(self) -> None:
+        """Nothing more is sent."""
+        self.sender.close()
 
     # contents
 
@@ -521,7 +667,7 @@ class Simulation:
             dataset = self.changeable(stream)
             above = None if dataset.parents is None else self.ordinal(dataset.parents, parent)
             given: Iterable[Mapping[str, Any]] = [{}] * rows if isinstance(rows, int) else rows
-            return self.changed(dataset, [dataset.insert(row, above) for row in given])
+            return self.changed(dataset, [dataset.insert(row, above) for row in given], "created")
 
     def update(self, stream: str, keys: Sequence[Any] | int = 1, values: Mapping[str, Any] | None = None) -> list[str]:
         """Changes the records of these external ids, or so many seeded ones: to the values, or one field by seed."""
@@ -530,7 +676,7 @@ class Simulation:
             ordinals = self.meant(dataset, keys)
             for ordinal in ordinals:
                 dataset.update(ordinal, values)
-            return self.changed(dataset, ordinals)
+            return self.changed(dataset, ordinals, "updated")
 
     def delete(self, stream: str, keys: Sequence[Any] | int = 1) -> list[str]:
         """Deletes the records of these external ids, or so many seeded ones."""
@@ -539,7 +685,7 @@ class Simulation:
             ordinals = self.meant(dataset, keys)
             for ordinal in ordinals:
                 dataset.delete(ordinal)
-            return self.changed(dataset, ordinals)
+            return self.changed(dataset, ordinals, "deleted")
 
     def changeable(self, stream: str) -> Dataset:
         dataset = self.dataset(stream)
@@ -570,10 +716,12 @@ class Simulation:
             raise DataError(f"{key!r} is no composite key of {plan.name}") from None
         return [parts[path] for path in plan.key_paths]
 
-    def changed(self, dataset: Dataset, ordinals: Sequence[int]) -> list[str]:
-        """After every change: what was computed before it is forgotten. Returns the external ids."""
+    def changed(self, dataset: Dataset, ordinals: Sequence[int], verb: Verb) -> list[str]:
+        """After every change: forgets what was computed before it, tells subscribers. Returns the external ids."""
         self.kept.clear()
         self.kept_bytes = 0
+        for ordinal in ordinals if self.subscriptions else ():
+            self.tell(dataset, ordinal, verb)
         return [self.external_id(dataset, ordinal) for ordinal in ordinals]
 
     def external_id(self, dataset: Dataset, ordinal: int) -> str:

@@ -18,7 +18,7 @@ from integrations_pipeline.spec.placeholders import TOKEN, as_text, names_in
 from integrations_pipeline.spec.places import SendPlace
 from integrations_pipeline.spec.streams import Count, Records, Stream
 
-Purpose = Literal["list", "full", "get", "feed", "count", "check"]
+Purpose = Literal["list", "full", "get", "feed", "count", "check", "subscribe", "unsubscribe"]
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,13 @@ class Views:
         self.all = [view for name, stream in connection.streams.items() for view in self.of(name, stream)]
         if connection.api.check:
             self.all.append(self.view("check", "", connection.api.check.request, connection.api.check.query or {}))
+        hook = connection.webhook
+        for purpose, call in (("subscribe", hook.subscribe), ("unsubscribe", hook.unsubscribe)) if hook else ():
+            if call is not None:
+                body = graphql_body(call.body, call.graphql)
+                self.all.append(
+                    self.view(purpose, "", call.request, call.query or {}, call.headers or {}, body)  # type: ignore[arg-type]
+                )
 
     def match(self, request: Request) -> View | None:
         """The view with the most literal path, then the one whose fixed parts agree best, then the first."""

@@ -17,8 +17,8 @@ from pydantic import BeforeValidator
 from integrations_pipeline.spec.forms import parse_duration, parse_rate, parse_size
 from integrations_pipeline.spec.wording import did_you_mean, one_of
 
-Scope = Literal["answer", "reply", "change", "cut", "page", "row"]
-"""What is counted for WHEN: requests (answer, reply, change), pages of a list (cut, page), records (row)."""
+Scope = Literal["answer", "reply", "change", "cut", "page", "row", "webhook"]
+"""What is counted for WHEN: requests (answer, reply, change), pages (cut, page), records (row), or deliveries."""
 
 BAD_ROWS = (
     "nul", "surrogate", "nan", "infinity", "big_integer", "huge_integer", "wrong_type", "text_boolean", "mixed",
@@ -117,6 +117,11 @@ VOCABULARY: dict[str, Form] = {
     "retype field PATH": Form("row", "text becomes a number and all else text"),
     "new field NAME": Form("row", "a field that wasn't there before"),
     "new value PATH": Form("row", "the field holds a word that wasn't there before"),
+    "lose webhook": Form("webhook", "the delivery is never sent"),
+    "double webhook": Form("webhook", "the delivery is sent twice"),
+    "reorder webhooks": Form("webhook", "the delivery is sent after the next one, or a second later"),
+    "delay webhook DURATION": Form("webhook", "the delivery is sent so much later; others overtake it"),
+    "tamper webhook": Form("webhook", "the body is changed after it was signed"),
 }
 
 WHEN = {

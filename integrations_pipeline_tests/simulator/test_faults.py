@@ -80,6 +80,7 @@ def test_each_entry_does_something_and_nothing_else_does() -> None:
         "cut": registry.CUTS,
         "page": registry.PAGES,
         "row": registry.ROWS,
+        "webhook": registry.WEBHOOKS,
     }
     for scope, table in by_scope.items():
         assert set(table) == {name for name, form in VOCABULARY.items() if form.scope == scope}

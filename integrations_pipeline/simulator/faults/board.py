@@ -82,7 +82,8 @@ class Board:
         if not one.holds(index, self.clock.monotonic_seconds()):
             return False
         one.hits += 1
-        self.struck.append(one.fault.text)
+        if one.fault.scope != "webhook":  # deliveries have lines of their own
+            self.struck.append(one.fault.text)
         return True
 
     def of_row(self, stream: str, ordinal: int) -> list[str]:

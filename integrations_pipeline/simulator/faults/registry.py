@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from integrations_pipeline.simulator.faults import answers, changes, pages, replies, rows
+from integrations_pipeline.simulator.faults import answers, changes, pages, replies, rows, webhooks
 from integrations_pipeline.simulator.faults.board import Board
 
 INSTEAD: dict[str, answers.Instead] = {
@@ -71,6 +71,13 @@ ROWS: dict[str, rows.Spoil] = {
     "retype field PATH": rows.retype_field,
     "new field NAME": rows.new_field,
     "new value PATH": rows.new_value,
+}
+WEBHOOKS: dict[str, webhooks.Disturb] = {
+    "lose webhook": webhooks.lose,
+    "double webhook": webhooks.double,
+    "reorder webhooks": webhooks.reorder,
+    "delay webhook DURATION": webhooks.delay,
+    "tamper webhook": webhooks.tamper,
 }
 
 
