@@ -20,6 +20,7 @@ from integrations_pipeline.spec.api import Api, ErrorClass, ErrorRule
 from integrations_pipeline.spec.decoding import encode_sorted
 from integrations_pipeline.spec.errors import ConfigError, ContractError
 from integrations_pipeline.spec.forms import Call
+from integrations_pipeline.spec.limits import EMPTY_PAGES
 from integrations_pipeline.spec.merging import merge
 from integrations_pipeline.spec.pagination import Offset, PageNumber, Pagination
 from integrations_pipeline.spec.placeholders import names_in
@@ -129,6 +130,7 @@ class ListReader:
             self._values[plan.parent] = begin.parent
         self._seen: set[bytes] = set()
         self._before, self._went_back = Seen([], None), False  # the page before; whether it is read again
+        self._empty = 0  # pages in a row
         self._set_back: set[bytes] = set()  # positions that were left once for one before them
 
     def pages(self, stop: Event) -> Iterator[Page]:
@@ -151,6 +153,7 @@ class ListReader:
                 page, expected = self._page(number, position, answer, seen)
                 if page.next is not None:
                     self._refuse_repetition(page.next)
+                    self._refuse_emptiness(page)
                     ahead.plan(walk.sends(one) for one in chain([page.next], expected))
                 yield page
                 if page.next is None:
@@ -248,6 +251,15 @@ class ListReader:
         if digest in self._seen:
             raise ContractError("the source leads in a circle: it gave a token for the next page that it gave before")
         self._seen.add(digest)
+
+    def _refuse_emptiness(self, page: Page) -> None:
+        """Fresh tokens for ever lead in no circle, but nowhere either."""
+        self._empty = 0 if page.rows else self._empty + 1
+        if self._empty > EMPTY_PAGES:
+            raise ContractError(
+                f"more than {EMPTY_PAGES} empty pages in a row, and the source says there is more",
+                next="if it really has gaps that long, ask for larger pages (`size`) or narrow the list (`query`)",
+            )
 
     def _digest(self, position: Position) -> bytes:
         sent = [value for _, value in self._plan.walk.sends(position)]

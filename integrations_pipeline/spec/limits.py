@@ -20,6 +20,9 @@ CHUNK_SECONDS = 2.0
 MAX_PAGES = 100_000
 """A list of more pages is taken for an endless one; `max_pages` raises it per stream."""
 
+EMPTY_PAGES = 100
+"""Empty pages in a row after which a list is taken for an endless one, whatever it says of more."""
+
 MAX_RESPONSE_BYTES = 100 * 1024 * 1024
 """An unpacked answer of more is refused: a 292 kB bomb took 578 MiB when nothing stopped it."""
 

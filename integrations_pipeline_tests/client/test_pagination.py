@@ -228,6 +228,19 @@ def test_a_source_that_gives_less_than_asked_loses_no_row(bench: Bench, concurre
     assert len(source.seen) < len(pages) + 12
 
 
+@pytest.mark.parametrize("full", [3, 150], ids=["then only empty pages", "pages with rows"])
+def test_fresh_tokens_for_ever_end_the_reading_not_a_long_list(bench: Bench, full: int) -> None:
+    def answer(seen: Seen) -> Any:
+        number = int(seen.one("after", "0"))
+        gap = number % 5 and full > 3
+        return {"items": [] if gap or number >= full else rows(2, number * 2), "next": number + 1}
+
+    source = bench.source(answer)
+    with pytest.raises(ContractError, match="empty pages in a row"):
+        read(bench.client(source.url, stream({"type": "cursor", "read": "next", "send": "after"})))
+    assert full + 90 <= len(source.seen) <= full + 105
+
+
 def by_page(data: list[Any], seen: Seen) -> Any:
     """A page of whatever the list holds at that moment, by number or by offset."""
     begin = int(seen.one("offset")) if "offset" in seen.query else (int(seen.one("page")) - 1) * 5
