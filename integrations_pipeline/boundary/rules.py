@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from integrations_pipeline.spec.codes import COUNTRIES, CURRENCIES
@@ -19,6 +20,10 @@ from integrations_pipeline.spec.values import parser
 if TYPE_CHECKING:
     import pandas as pd
     import pandera.pandas as pa
+
+ONE_AT_A_TIME = Lock()
+"""pandera imports parts of itself at its first check. Two threads that do so at once can each wait for a part that the
+other is importing, and Python then fails one of them."""
 
 RULES = ("min", "max", "values", "max_length", "format")
 Test = Callable[[Any], bool]
@@ -86,13 +91,18 @@ class Rules:
 
     def frame(self, typed: dict[str, list[Any]], positions: Sequence[int]) -> pd.DataFrame:
         """The typed values as a frame of objects, indexed by position. Of a json field its presence is put there."""
-        import pandas as pd
+        with ONE_AT_A_TIME:
+            import pandas as pd
 
         shown = {n: presence(typed[n]) if field.type == "json" else typed[n] for n, field in self.fields.items()}
         return pd.DataFrame(shown, index=pd.Index(positions), dtype=object)
 
     def failures(self, frame: pd.DataFrame) -> list[tuple[int, str, str]]:
         """Position, field and rule of every value that breaks one; empty where all is well."""
+        with ONE_AT_A_TIME:
+            return self._failures(frame)
+
+    def _failures(self, frame: pd.DataFrame) -> list[tuple[int, str, str]]:
         from pandera.errors import SchemaErrors
 
         try:

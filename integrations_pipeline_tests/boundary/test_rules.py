@@ -130,6 +130,24 @@ def test_a_limit_that_is_none_is_refused_at_once() -> None:
         Boundary("acme", "records", stream(fields={"x": {"type": "integer", "min": "a lot"}}))
 
 
+def test_many_threads_may_be_the_first_to_check() -> None:
+    """pandera imports its parts when they are first needed, and two threads that do so at once could lock each other."""
+    code = """
+import threading
+from integrations_pipeline_tests.boundary.made import split
+failed, ready = [], threading.Barrier(6)
+threading.excepthook = failed.append
+def check():
+    ready.wait()
+    split([{"id": 1, "n": 5}], fields={"n": {"type": "integer", "min": 1}})
+threads = [threading.Thread(target=check) for _ in range(6)]
+[one.start() for one in threads]
+[one.join() for one in threads]
+assert not failed, failed
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_pandera_is_imported_only_for_rules() -> None:
     """A second and 100 MiB that a stream without rules doesn't pay."""
     code = """
