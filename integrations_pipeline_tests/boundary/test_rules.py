@@ -131,7 +131,7 @@ def test_a_limit_that_is_none_is_refused_at_once() -> None:
 
 
 def test_many_threads_may_be_the_first_to_check() -> None:
-    """pandera imports its parts when they are first needed, and two threads that do so at once could lock each other."""
+    """pandera imports its parts when they are first needed; two threads that do so at once could lock each other."""
     code = """
 import threading
 from integrations_pipeline_tests.boundary.made import split
