@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
+import time
 import timeit
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -349,7 +349,7 @@ def test_the_digest_ignores_order_and_descriptions() -> None:
 
 
 def test_a_record_of_six_fields_takes_microseconds() -> None:
-    """Measured at 4 µs; the bound is loose, for a busy machine."""
+    """Measured at 4 µs of processor time, which doesn't count what other programs take; the bound is loose."""
     one = mapping(
         {
             "s": {"from": "a", "apply": ["trim", "lower"], "required": True},
@@ -362,5 +362,5 @@ def test_a_record_of_six_fields_takes_microseconds() -> None:
     )
     record = {"a": " X@Y.org", "b": 5, "c": 1.5, "e": True, "f": "2024-02-29T12:00:00Z", "g": "x"}
     assert not one.apply(record).problems
-    times = timeit.repeat(lambda: one.apply(record), number=1000, repeat=9)
-    assert statistics.median(times) * 1000 < 40
+    times = timeit.repeat(lambda: one.apply(record), number=1000, repeat=9, timer=time.thread_time)
+    assert min(times) * 1000 < 40
