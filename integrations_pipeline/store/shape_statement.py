@@ -60,16 +60,14 @@ WITH looked AS MATERIALIZED (
     WHERE c.id = j._target AND j._outcome IN ('updated', 'matched')
       AND (ROW({current}) IS DISTINCT FROM ROW({final}) OR (j._back AND c.deleted_at IS NOT NULL))
 ), linked AS (
-    INSERT INTO integrations.link (connection, stream, external_id, kind, canonical_id, base, remote_version, pending)
-    SELECT %(connection)s, %(stream)s, _key, %(kind)s, coalesce(_target, _new_id), _base, _version, _pending
+    INSERT INTO integrations.link (connection, stream, external_id, kind, canonical_id, base, remote_version, pending,
+                                   run_id)
+    SELECT %(connection)s, %(stream)s, _key, %(kind)s, coalesce(_target, _new_id), _base, _version, _pending, %(run_id)s
     FROM judged WHERE _outcome IN ('created', 'matched') ORDER BY _key
 ), relinked AS (
     UPDATE integrations.link l
     SET base = j._base, remote_version = j._version, pending = j._pending, deleted_at = NULL
     FROM judged j WHERE l.ctid = j._link AND j._outcome = 'updated'
-), noted_new AS (
-    INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision)
-    SELECT %(run_id)s, %(connection)s, %(stream)s, _key, 'canonical', 'created' FROM judged WHERE _outcome = 'created'
 ), noted AS (
     INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail)
     SELECT %(run_id)s, %(connection)s, %(stream)s, _key, 'canonical', _outcome,
