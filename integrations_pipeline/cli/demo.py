@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from integrations_pipeline.client import Client
 from integrations_pipeline.simulator.server import Running, serve
 from integrations_pipeline.simulator.simulation import Simulation
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import ConfigError, IntegrationError
 from integrations_pipeline.spec.home import Home
-from integrations_pipeline.spec.loading import load_all, yaml_files
-from integrations_pipeline.spec.simulated import ADDRESS, PORT, VARIABLE, is_simulated
+from integrations_pipeline.spec.loading import load_all, load_connection, yaml_files
+from integrations_pipeline.spec.simulated import ADDRESS, PORT, VARIABLE, is_simulated, relocated
+from integrations_pipeline.store.store import Store
+from integrations_pipeline.sync.subscribing import subscribe
 
 Stamps = dict[Path, tuple[int, int]]
 
@@ -24,6 +27,7 @@ class Demo:
         self.served: dict[str, str] = {}
         self.stamps: Stamps | None = None
         self.moved = False
+        self.strangers: set[str] = set()  # sources that nobody has subscribed to since they began
         self.broken: set[str] = set()
         self.running: Running
 
@@ -83,11 +87,38 @@ class Demo:
         except IntegrationError as error:
             return f"simulator: {connection.name} is not served: {error}"
         self.served[connection.name] = facts(connection)
+        if connection.webhook and connection.webhook.subscribe:
+            self.strangers.add(connection.name)
         return None
+
+    def subscribe(self, store: Store, gateway: str) -> list[str]:
+        """Subscribes the gateway at each source that began since. Returns what a person should know."""
+        told: list[str] = []
+        for name in sorted(self.strangers):
+            self.strangers.remove(name)
+            try:
+                told += self.subscribe_to(name, store, gateway)
+            except IntegrationError as error:
+                told.append(f"simulator: {name} sends no webhooks: {error}")
+        return told
+
+    def subscribe_to(self, name: str, store: Store, gateway: str) -> Iterator[str]:
+        """The source is new: what it gave to an earlier subscriber counts no longer. A stopped connection stays so."""
+        connection = relocated(load_connection(name, self.home), self.environment)
+        store.subscriptions.forget(name)
+        if store.is_stopped(name):
+            return
+        client = Client(connection, limiter=store.limiter(connection), secrets={})
+        try:
+            subscribe(connection, client, store, gateway)
+        finally:
+            client.close()
+        yield f"simulator: {name} tells {gateway}/webhooks/{name} of its changes"
 
     def drop(self, names: set[str]) -> None:
         for name in names:
             del self.served[name]
+            self.strangers.discard(name)
             self.running.drop(name)
 
 

@@ -24,7 +24,8 @@ def run_serve(*, host: str, port: int) -> int:
     with stopped_by_signals():
         try:
             with listening(host, port) as listener, open_store(home=home) as store:
-                run(Gateway(Doors(home), store.connect), listener, lambda taken: say(host, taken))
+                doors = Doors(home, subscriptions=store.subscriptions)
+                run(Gateway(doors, store.connect), listener, lambda taken: say(host, taken))
         except Stopped:
             pass
     return 0

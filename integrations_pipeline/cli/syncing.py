@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import traceback
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import typer
 
 from integrations_pipeline.cli import output
 from integrations_pipeline.cli.opening import opened
+from integrations_pipeline.client import Client
+from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_connection_and_kinds
@@ -79,10 +82,14 @@ def run_connect(name: str, *, json: bool) -> int:
     with opened(name, Priority.USER) as at:
         connect(at.connection, at.client, at.store, at.kinds)
         streams = list(at.connection.selected)
+        subscribed = at.store.subscriptions.known(at.connection.name)
     if json:
-        output.print_json({"connection": at.connection.name, "streams": streams, "connected": True})
+        output.print_json(
+            {"connection": at.connection.name, "streams": streams, "connected": True, "subscribed": subscribed}
+        )
     else:
-        output.console.print(f"{at.connection.name} is connected: {', '.join(streams)}")
+        told = " and its webhook subscribed" if subscribed else ""
+        output.console.print(f"{at.connection.name} is connected{told}: {', '.join(streams)}")
         output.console.print(f"  next: integrations sync {name}")
     return 0
 
@@ -99,13 +106,20 @@ def run_disconnect(name: str, *, keep_data: bool | None, json: bool) -> int:
     home = Home.from_environment()
     with open_store(home=home) as store:
         name = name_of(name, home, store)
-        disconnect(name, store, keep_data=keep_data)
+        disconnect(name, store, keep_data=keep_data, reach=lambda: reached(name))
     became = "kept" if keep_data else "dropped"
     if json:
         output.print_json({"connection": name, "connected": False, "data": became})
     else:
         output.console.print(f"{name} is disconnected, its data {became}")
     return 0
+
+
+@contextmanager
+def reached(name: str) -> Iterator[tuple[Connection, Client]]:
+    """The connection's file and a client for it."""
+    with opened(name, Priority.USER) as at:
+        yield at.connection, at.client
 
 
 def name_of(name: str, home: Home, store: Store) -> str:

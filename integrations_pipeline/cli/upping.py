@@ -11,8 +11,9 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from integrations_pipeline.cli import output
@@ -21,6 +22,7 @@ from integrations_pipeline.cli.demo import Demo
 from integrations_pipeline.cli.stopping import Stopped, stopped_by_signals
 from integrations_pipeline.spec.errors import ConfigError, IntegrationError
 from integrations_pipeline.spec.home import Home, checkout
+from integrations_pipeline.spec.webhook import PUBLIC_URL
 from integrations_pipeline.store.server import EmbeddedServer
 from integrations_pipeline.store.store import URL_VARIABLE, open_store
 
@@ -38,7 +40,7 @@ def run_up(*, port: int, gateway_port: int, records: int) -> int:
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(alone(home))
             began = time.monotonic()
-            stack.enter_context(open_store(home=home))
+            store = stack.enter_context(open_store(home=home))
             say(f"database: ready after {time.monotonic() - began:.1f} s")
             demo = stack.enter_context(Demo(home, records))
             environment = {**os.environ, **demo.environment}
@@ -52,8 +54,9 @@ def run_up(*, port: int, gateway_port: int, records: int) -> int:
                 child.command += {"webserver": ["--port", str(free)], "gateway": ["--port", str(door)]}.get(
                     child.name, []
                 )
+                child.environment.setdefault(PUBLIC_URL, f"http://127.0.0.1:{door}")
             say(f"webhooks: http://127.0.0.1:{door}/webhooks/CONNECTION")
-            stay(home, children, demo, free, began)
+            stay(home, children, demo, free, began, partial(demo.subscribe, store, f"http://127.0.0.1:{door}"))
         except Stopped:
             say("stopping: what was committed is kept, runs under way go on at the next start")
     return 0
@@ -127,7 +130,9 @@ def instance_file(home: Home) -> Path:
     return own if own.is_file() else checkout() / "dagster.yaml"
 
 
-def stay(home: Home, children: list[Child], demo: Demo, port: int, began: float) -> None:
+def stay(
+    home: Home, children: list[Child], demo: Demo, port: int, began: float, subscribe: Callable[[], list[str]]
+) -> None:
     """Starts the children and watches over them, the database and the demo's files; ends by Stopped only."""
     tell(*demo.see())
     for child in children:
@@ -141,7 +146,7 @@ def stay(home: Home, children: list[Child], demo: Demo, port: int, began: float)
             tell(database.see())
         for child in children:
             tell(child.see())
-        tell(*demo.see())
+        tell(*demo.see(), *subscribe())
         if not told and is_ready(port):
             told = True
             seconds = time.monotonic() - began

@@ -186,4 +186,5 @@ def create() -> Starlette:
     from integrations_pipeline.store.store import open_store
 
     home = Home.from_environment()
-    return Gateway(Doors(home), open_store(home=home).connect).app
+    store = open_store(home=home)
+    return Gateway(Doors(home, subscriptions=store.subscriptions), store.connect).app

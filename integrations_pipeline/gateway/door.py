@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,10 +20,11 @@ from integrations_pipeline.spec.placeholders import as_text
 from integrations_pipeline.spec.places import ReadPlace
 from integrations_pipeline.spec.secrets import Secret, reference_in
 from integrations_pipeline.spec.values import version_text
-from integrations_pipeline.spec.webhook import Handshake, Webhook
+from integrations_pipeline.spec.webhook import PUBLIC_URL, Handshake, Webhook
 from integrations_pipeline.store.inbox import Event
 
-PUBLIC_URL = "INTEGRATIONS_PUBLIC_URL"
+SUBSCRIPTION = re.compile(r"<subscription\.([^<>\s]+)>")
+Kept = Mapping[str, Any]
 TEXT, JSON = "text/plain; charset=utf-8", "application/json"
 
 
@@ -41,10 +43,11 @@ class Door:
     Raises ConfigError where nothing could be verified: a secret is missing, or the public address that is signed.
     """
 
-    def __init__(self, connection: Connection, webhook: Webhook, public_url: str | None):
+    def __init__(self, connection: Connection, webhook: Webhook, public_url: str | None, kept: Sequence[Kept] = ()):
+        """``kept``: what the provider gave for each of the connection's subscriptions."""
         self.name = connection.name
         self.webhook = webhook
-        self.signatures = Signatures(webhook, signing_secrets(connection, webhook))
+        self.signatures = Signatures(webhook, signing_secrets(connection, webhook, kept))
         self.token = secret_of(connection, webhook.handshake.secret) if webhook.handshake else None
         reply = webhook.reply
         self.reply = Answer(reply.status, reply.body.encode()) if reply else Answer(202)
@@ -138,10 +141,22 @@ def order_text(part: Part, order_by: Sequence[ReadPlace]) -> str | None:
         return None
 
 
-def signing_secrets(connection: Connection, webhook: Webhook) -> list[Secret]:
+def signing_secrets(connection: Connection, webhook: Webhook, kept: Sequence[Kept]) -> list[Secret]:
     declared = webhook.verify.secret
     names = declared if isinstance(declared, list) else [declared]
-    return [secret for name in names if (secret := secret_of(connection, name)) is not None]
+    found: list[Secret] = []
+    for name in names:
+        given = [one[key] for one in kept if (key := subscription_key(name)) in one]
+        found += [Secret(as_text(value)) for value in given]
+        if not given and (secret := secret_of(connection, name)) is not None:
+            found.append(secret)
+    return found
+
+
+def subscription_key(text: str | None) -> str:
+    """The name in ``<subscription.NAME>``; empty for anything else."""
+    found = SUBSCRIPTION.fullmatch(text or "")
+    return found[1] if found else ""
 
 
 def secret_of(connection: Connection, text: str | None) -> Secret | None:

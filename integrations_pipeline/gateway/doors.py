@@ -6,14 +6,17 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
-from integrations_pipeline.gateway.door import PUBLIC_URL, Door
+from integrations_pipeline.gateway.door import Door, Kept
 from integrations_pipeline.spec.connection import Connection
-from integrations_pipeline.spec.errors import ConfigError
+from integrations_pipeline.spec.errors import ConfigError, IntegrationError
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_all, shown_name, yaml_files
+from integrations_pipeline.spec.webhook import PUBLIC_URL
+from integrations_pipeline.store.subscriptions import Subscriptions
 
 log = structlog.get_logger()
 Stamp = tuple[str, int, int, int]
@@ -30,13 +33,16 @@ class Closed:
 class Doors:
     """By connection. ``find`` may be called while another thread loads."""
 
-    def __init__(self, home: Home, public_url: str | None = None):
+    def __init__(self, home: Home, public_url: str | None = None, subscriptions: Subscriptions | None = None):
         self.home = home
+        self.subscriptions = subscriptions
         self.public_url = (public_url or os.environ.get(PUBLIC_URL, "")).strip().rstrip("/") or None
         self._doors: dict[str, Door | Closed] = {}
         self._connections: dict[str, Connection] = {}
         self._broken: dict[str, str] = {}
         self._stamps: list[Stamp] | None = None
+        self._marks: list[Any] = []
+        self._kept: dict[str, list[Kept]] = {}
 
     def find(self, name: str) -> Door | Closed | None:
         """The connection's door; None for one that is unknown or has no `webhook`."""
@@ -51,7 +57,7 @@ class Doors:
         A file that is broken by its last edit stays as it was before: its senders shall not suffer for it.
         """
         stamps = list(self._look())
-        if stamps == self._stamps:
+        if not self._subscribed() and stamps == self._stamps:
             return False
         loaded = load_all(self.home)
         kept = {
@@ -70,10 +76,27 @@ class Doors:
         self._stamps = list(self._look())  # now with the files of the secrets
         return True
 
+    def _subscribed(self) -> bool:
+        """Reads what subscriptions gave, if any changed. While the database is away they stay as they were."""
+        if self.subscriptions is None:
+            return False
+        try:
+            marks = self.subscriptions.marks()
+            if marks == self._marks:
+                return False
+            kept: dict[str, list[Kept]] = {}
+            for one in self.subscriptions.every():
+                kept.setdefault(one.connection, []).append(one.kept)
+        except IntegrationError as error:
+            log.warning("the subscriptions can't be read; the doors stay as they were", error=str(error))
+            return False
+        self._kept, self._marks = kept, list(marks)
+        return True
+
     def _open(self, connection: Connection) -> Door | Closed:
         assert connection.webhook is not None
         try:
-            return Door(connection, connection.webhook, self.public_url)
+            return Door(connection, connection.webhook, self.public_url, self._kept.get(connection.name, ()))
         except ConfigError as error:
             return Closed(connection.name, error)
 

@@ -13,6 +13,7 @@ from integrations_pipeline.orchestration.broken import broken_asset
 from integrations_pipeline.orchestration.describing import MappedStream, kind_key, stream_key
 from integrations_pipeline.orchestration.jobs import asset_jobs, connection_jobs
 from integrations_pipeline.orchestration.kinds import kind_asset
+from integrations_pipeline.orchestration.renewing import renewing_sensors
 from integrations_pipeline.orchestration.resources import ClientResource, HomeResource, StoreResource
 from integrations_pipeline.orchestration.schedules import schedules_of
 from integrations_pipeline.orchestration.sensors import sensors
@@ -31,7 +32,7 @@ def build(home: Home) -> Definitions:
         assets=[*stream_assets(loaded), *kind_assets(loaded), *(broken_asset(*one) for one in loaded.broken.items())],
         jobs=jobs(loaded) if connections else [],
         schedules=[one for connection in connections for one in schedules_of(connection)],
-        sensors=sensors(loaded.connections) if connections else [],
+        sensors=[*sensors(loaded.connections), *renewing_sensors(loaded.connections)] if connections else [],
         resources={"store": store, "client": ClientResource(store=store)},
         executor=in_process_executor,
     )

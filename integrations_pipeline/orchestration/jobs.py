@@ -1,6 +1,7 @@
 """A handful of jobs for all connections: which assets, or which connection, is chosen when a run is launched."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from dagster import (
@@ -71,21 +72,26 @@ def connection_jobs(connections: Connections, kinds: Kinds) -> list[JobDefinitio
             connect(chosen, client, context.resources.store.store, kinds)
         context.log.info(f"{chosen.name} is connected: {', '.join(chosen.selected)}")
 
-    @op(required_resource_keys={"store"})
+    @op(required_resource_keys={"store", "client"})
     def stop(context: OpExecutionContext, config: Leaving) -> None:
         chosen = named(connections, config.connection)
         with told():
-            disconnect(chosen.name, context.resources.store.store, keep_data=config.keep_data)
+            disconnect(
+                chosen.name,
+                context.resources.store.store,
+                keep_data=config.keep_data,
+                reach=lambda: nullcontext((chosen, context.resources.client.of(chosen, Priority.USER))),
+            )
         context.log.info(f"{chosen.name} is disconnected, its data {'kept' if config.keep_data else 'dropped'}")
 
     @job(name="connect", executor_def=in_process_executor)
     def connect_job() -> None:
-        """Tests a connection's credentials with one request, prepares its tables, and lets its streams run."""
+        """Tests a connection's credentials, prepares its tables, lets its streams run, and subscribes its webhook."""
         prove_and_prepare()
 
     @job(name="disconnect", executor_def=in_process_executor)
     def disconnect_job() -> None:
-        """Stops a connection: its streams are refused until `connect`. Its data stay unless told otherwise."""
+        """Stops a connection and ends its subscriptions. Its data stay unless told otherwise."""
         stop()
 
     return [connect_job, disconnect_job]

@@ -25,6 +25,9 @@ def parse_read_places(value: Any) -> Any:
 Places = Annotated[tuple[Any, ...], BeforeValidator(parse_read_places, json_schema_input_type=str | list[str])]
 
 
+PUBLIC_URL = "INTEGRATIONS_PUBLIC_URL"
+"""The variable with the address that providers know the gateway by."""
+
 SIGNED_WORDS = ("body", "timestamp", "url", "method", "id", "form")
 SIGNED = re.compile(r"<(header \S+?|json \S+?|[^<>\s]*)>")
 """A word of ``signed``: one of SIGNED_WORDS, or ``header NAME``, or ``json PATH``."""

@@ -71,10 +71,14 @@ def drop(session: psycopg.Connection[Any], connection: str, *, keep_data: bool) 
             _drop_data(session, connection, names)
 
 
+def is_stopped(session: psycopg.Connection[Any], connection: str) -> bool:
+    row = session.execute(STOPPED, [connection]).fetchone()
+    return bool(row and row[0])
+
+
 def refuse_stopped(session: psycopg.Connection[Any], connection: str) -> None:
     """Raises ConfigError where the connection was stopped. One that was never connected is not."""
-    row = session.execute(STOPPED, [connection]).fetchone()
-    if row and row[0]:
+    if is_stopped(session, connection):
         raise ConfigError(
             f"connection {connection} is disconnected",
             where=connection,

@@ -18,13 +18,14 @@ from integrations_pipeline.spec.connection import Connection, Kind
 from integrations_pipeline.spec.errors import ConfigError, DestinationError
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.store.breaker import BreakerState, SharedBreaker, read_breakers
-from integrations_pipeline.store.disconnecting import activate, drop, refuse_stopped
+from integrations_pipeline.store.disconnecting import activate, drop, is_stopped, refuse_stopped
 from integrations_pipeline.store.failures import LOST, destination_errors, one_line
 from integrations_pipeline.store.limiter import SharedLimiter
 from integrations_pipeline.store.migration import migrate
 from integrations_pipeline.store.preparing import prepare
 from integrations_pipeline.store.server import EmbeddedServer
 from integrations_pipeline.store.status import StreamStatus, known_streams, read_status
+from integrations_pipeline.store.subscriptions import Subscriptions
 from integrations_pipeline.store.tokens import SharedTokens
 
 URL_VARIABLE = "INTEGRATIONS_DATABASE_URL"
@@ -52,6 +53,7 @@ class Store:
         """``state``: the folder of the key that encrypts tokens; the home's unless given."""
         self.url = url
         self._state = state or Home.from_environment().state
+        self.subscriptions = Subscriptions(self.borrow, self._state)
         self._server = server
         self._idle: list[psycopg.Connection[Any]] = []
         self._limiters: list[SharedLimiter] = []
@@ -140,6 +142,11 @@ class Store:
         """Raises ConfigError where the connection was stopped by ``drop`` and not activated since."""
         with self.borrow() as session:
             refuse_stopped(session, connection.name)
+
+    def is_stopped(self, connection: str) -> bool:
+        """Whether the connection of that name was stopped by ``drop`` and not activated since."""
+        with self.borrow() as session:
+            return is_stopped(session, connection)
 
     def activate(self, connection: Connection) -> None:
         """Lets a stopped connection sync again."""

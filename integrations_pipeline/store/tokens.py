@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
-
-import psycopg
 
 from integrations_pipeline.spec.errors import ConfigError, DestinationError
-from integrations_pipeline.store.key import OWNER, Key, find_key, restoring
+from integrations_pipeline.store.sealing import Borrow, Seal
 
 WRITE_SECONDS = 30.0
 """A database that restarts just now is waited for this long: a single-use token that isn't stored is lost."""
@@ -25,20 +22,17 @@ INSERT INTO integrations.token (connection, value, key_name, seed, expires_at) V
 ON CONFLICT (connection) DO UPDATE SET value = excluded.value, key_name = excluded.key_name, seed = excluded.seed,
     expires_at = excluded.expires_at, updated_at = now()
 """
-ANY = "SELECT EXISTS (SELECT FROM integrations.token)"
 
 # Freed with the session, also when its process is killed.
 LOCK = "SELECT pg_try_advisory_lock(hashtextextended('integrations token ' || %s, 0))"
-
-Borrow = Callable[[], AbstractContextManager[psycopg.Connection[Any]]]
 
 
 class SharedTokens:
     """``ports.TokenStore`` on PostgreSQL, of one connection. Safe to use from several threads."""
 
     def __init__(self, borrow: Borrow, connection: str, state: Path):
-        self._borrow, self._name, self._state = borrow, connection, state
-        self._key: Key | None = None
+        self._borrow, self._name = borrow, connection
+        self._seal = Seal(borrow, state, "token")
 
     def read(self, seed: str) -> bytes | None:
         """The stored value; None where there is none, or one that can't be read and grew from another seed.
@@ -51,7 +45,7 @@ class SharedTokens:
             return None
         value, key_name, grown_from = row
         try:
-            return self._opened(bytes(value), key_name)
+            return self._seal.open(bytes(value), key_name)
         except ConfigError as error:
             if seed != grown_from:
                 return None
@@ -59,8 +53,7 @@ class SharedTokens:
 
     def write(self, value: bytes, seed: str, expires_at: datetime | None) -> None:
         """Stores it durably. Raises DestinationError where the database stays away, ConfigError without a key."""
-        key = self._found_key(make=True)
-        row = [self._name, key.fernet.encrypt(value), key.name, seed, expires_at]
+        row = [self._name, *self._seal.close(value), seed, expires_at]
         ends = time.monotonic() + WRITE_SECONDS
         while True:
             try:
@@ -78,26 +71,3 @@ class SharedTokens:
         with self._borrow() as session:
             row = session.execute(LOCK, [self._name]).fetchone()
             yield bool(row and row[0])
-
-    def _opened(self, value: bytes, key_name: str) -> bytes:
-        from cryptography.fernet import InvalidToken
-
-        key = self._found_key(make=False)
-        if key.name != key_name:
-            what = f"the stored token was encrypted with key {key_name}, but {key.source} holds key {key.name}"
-            raise ConfigError(what, who=OWNER, next=restoring(self._state))
-        try:
-            return key.fernet.decrypt(value)
-        except InvalidToken:
-            what = f"the stored token is damaged: it can't be decrypted with its own key {key_name}"
-            raise ConfigError(what, who=OWNER, next=restoring(self._state)) from None
-
-    def _found_key(self, *, make: bool) -> Key:
-        """Looked up once. A new key is made only where nothing was encrypted with an older one."""
-        if self._key is None:
-            if make:
-                with self._borrow() as session:
-                    row = session.execute(ANY).fetchone()
-                make = not (row and row[0])
-            self._key = find_key(self._state, make=make)
-        return self._key
