@@ -26,6 +26,8 @@ quarantine_app = typer.Typer(no_args_is_help=True, help="Rows that were set asid
 app.add_typer(quarantine_app, name="quarantine")
 drift_app = typer.Typer(no_args_is_help=True, help="What sources send differently by now: look, accept.")
 app.add_typer(drift_app, name="drift")
+inbox_app = typer.Typer(no_args_is_help=True, help="Events that webhooks brought: look, replay, discard.")
+app.add_typer(inbox_app, name="inbox")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show stack traces.")]
@@ -147,6 +149,14 @@ def serve(
 
 
 @app.command()
+def receive(connection: ConnectionArgument, json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Apply the events that wait in a connection's inbox. Dagster does it by itself."""
+    from integrations_pipeline.cli.receiving import run_receive
+
+    raise typer.Exit(run_receive(connection, json=json))
+
+
+@app.command()
 def up(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Of the UI, on 127.0.0.1.")] = 3000,
     gateway_port: Annotated[int, typer.Option(min=1, max=65535, help="Of the gateway, on 127.0.0.1.")] = 8766,
@@ -230,6 +240,58 @@ def drift_accept(what: RowsArgument, json: JsonOption = False, debug: DebugOptio
     from integrations_pipeline.cli.drifting import run_accept
 
     raise typer.Exit(run_accept(what, json=json))
+
+
+EventsArgument = Annotated[
+    list[str], typer.Argument(help="Ids from `list`; or CONNECTION: all its dead ones.", show_default=False)
+]
+STATUS_HELP = "received, leased, done, dead or discarded."
+
+
+@inbox_app.command("list")
+def inbox_list(
+    connection: Annotated[str | None, typer.Argument(help="One connection; all unless given.")] = None,
+    status: Annotated[str | None, typer.Option(help=STATUS_HELP)] = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show the events by type and status: how many, and what became of them."""
+    from integrations_pipeline.cli.receiving import run_list
+
+    raise typer.Exit(run_list(connection, status=status, json=json))
+
+
+@inbox_app.command("show")
+def inbox_show(
+    event: Annotated[int, typer.Argument(help="The event's id, from `list`.")],
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show one event whole: what became of it and why, and its payload without secrets."""
+    from integrations_pipeline.cli.receiving import run_show
+
+    raise typer.Exit(run_show(event, json=json))
+
+
+@inbox_app.command("replay")
+def inbox_replay(what: EventsArgument, json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Let events be applied again; what is newer by now stays."""
+    from integrations_pipeline.cli.receiving import run_replay
+
+    raise typer.Exit(run_replay(what, json=json))
+
+
+@inbox_app.command("discard")
+def inbox_discard(
+    what: EventsArgument,
+    reason: Annotated[str, typer.Option(help="Why they may be left out; kept with the event.")],
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Give events up for good, with a reason."""
+    from integrations_pipeline.cli.receiving import run_discard
+
+    raise typer.Exit(run_discard(what, reason=reason, json=json))
 
 
 def report(error: IntegrationError, arguments: list[str]) -> int:

@@ -129,6 +129,10 @@ class Client:
             raise ContractError("the answer holds no object, where the record should be", where=where)
         return self._hooked(record, stream_name, stream) if "record" in self._hooks else record
 
+    def as_read(self, stream_name: str, record: Any) -> Any:
+        """A record that came by other ways than a list, as the hook `record` makes it. Raises what the hook does."""
+        return self._hooked(record, stream_name, self._stream(stream_name)) if "record" in self._hooks else record
+
     def _shaped(self, pages: Iterator[Page], plan: ListPlan) -> Iterator[Page]:
         """The pages, their rows as the hook `record` makes them."""
         if "record" not in self._hooks or plan.feed:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from dagster import AssetsDefinition, AssetSelection, Definitions, in_process_executor
+from dagster import AssetsDefinition, AssetSelection, Definitions, SensorDefinition, in_process_executor
 
 from integrations_pipeline.orchestration.backfills import backfill_jobs
 from integrations_pipeline.orchestration.broken import broken_asset
 from integrations_pipeline.orchestration.describing import MappedStream, kind_key, stream_key
-from integrations_pipeline.orchestration.jobs import asset_jobs, connection_jobs
+from integrations_pipeline.orchestration.inbox import has_webhooks, inbox_sensors
+from integrations_pipeline.orchestration.jobs import asset_jobs, connection_jobs, receive_job
 from integrations_pipeline.orchestration.kinds import kind_asset
 from integrations_pipeline.orchestration.renewing import renewing_sensors
 from integrations_pipeline.orchestration.resources import ClientResource, HomeResource, StoreResource
 from integrations_pipeline.orchestration.schedules import schedules_of
 from integrations_pipeline.orchestration.sensors import sensors
 from integrations_pipeline.orchestration.streams import stream_asset
+from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import Loaded, load_all
 from integrations_pipeline.spec.simulated import relocated
@@ -32,10 +34,15 @@ def build(home: Home) -> Definitions:
         assets=[*stream_assets(loaded), *kind_assets(loaded), *(broken_asset(*one) for one in loaded.broken.items())],
         jobs=jobs(loaded) if connections else [],
         schedules=[one for connection in connections for one in schedules_of(connection)],
-        sensors=[*sensors(loaded.connections), *renewing_sensors(loaded.connections)] if connections else [],
+        sensors=all_sensors(loaded.connections) if connections else [],
         resources={"store": store, "client": ClientResource(store=store)},
         executor=in_process_executor,
     )
+
+
+def all_sensors(connections: Mapping[str, Connection]) -> list[SensorDefinition]:
+    """Of polls, of the inbox, of subscriptions."""
+    return [*sensors(connections), *inbox_sensors(connections), *renewing_sensors(connections)]
 
 
 def load(home: Home) -> Loaded:
@@ -48,7 +55,8 @@ def load(home: Home) -> Loaded:
 def jobs(loaded: Loaded) -> list[Any]:
     """Jobs on assets, and jobs on connections."""
     given = (loaded.connections, loaded.kinds)
-    return [*asset_jobs(runnable(loaded)), *connection_jobs(*given), *backfill_jobs(*given)]
+    receive = [receive_job(*given)] if has_webhooks(loaded.connections) else []
+    return [*asset_jobs(runnable(loaded)), *connection_jobs(*given), *backfill_jobs(*given), *receive]
 
 
 def runnable(loaded: Loaded) -> AssetSelection:

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
+from uuid import UUID
 
 from dagster import (
+    AssetMaterialization,
     AssetSelection,
     Config,
     JobDefinition,
@@ -16,15 +18,19 @@ from dagster import (
 )
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from integrations_pipeline.orchestration.reporting import failure
+from integrations_pipeline.orchestration.describing import stream_key
+from integrations_pipeline.orchestration.reporting import failure, numbers
 from integrations_pipeline.orchestration.schedules import SYNC_JOB
 from integrations_pipeline.orchestration.streams import FULL_TAG
 from integrations_pipeline.spec.connection import Connection, Kind
 from integrations_pipeline.spec.errors import ConfigError, IntegrationError
 from integrations_pipeline.spec.ports import Priority
 from integrations_pipeline.sync.connect import connect, disconnect
+from integrations_pipeline.sync.receive import Receiver
+from integrations_pipeline.sync.result import StreamResult, iso
 
 FULL_REFRESH_JOB = "full_refresh"
+RECEIVE_JOB = "receive"
 Connections = Mapping[str, Connection]
 Kinds = Mapping[str, Kind]
 
@@ -95,6 +101,39 @@ def connection_jobs(connections: Connections, kinds: Kinds) -> list[JobDefinitio
         stop()
 
     return [connect_job, disconnect_job]
+
+
+def receive_job(connections: Connections, kinds: Kinds) -> JobDefinition:
+    """One job for all connections: a run applies all that waits in the inbox for one of them."""
+
+    @op(required_resource_keys={"store", "client"})
+    def apply_events(context: OpExecutionContext, config: Which) -> None:
+        chosen = named(connections, config.connection)
+        with told():
+            client = context.resources.client.of(chosen, Priority.EVENT)
+            received = Receiver(chosen, client, context.resources.store.store, kinds).run(UUID(context.run.run_id))
+        for name, result in received.streams.items():
+            tell_stream(context, chosen, name, result)
+        context.add_output_metadata({"status": received.status, **received.events})
+        failed = [one.error for one in received.streams.values() if one.status == "failed" and one.error is not None]
+        if failed:
+            raise failure(failed[0], dict(received.events))
+
+    @job(name=RECEIVE_JOB, executor_def=in_process_executor)
+    def receive_events() -> None:
+        """Applies the events that wait in a connection's inbox. The sensor `inbox` starts it."""
+        apply_events()
+
+    return receive_events
+
+
+def tell_stream(context: OpExecutionContext, connection: Connection, name: str, result: StreamResult) -> None:
+    """A materialization with the counters where events changed rows; one put off says until when."""
+    if result.resume_at is not None:
+        context.log.info(f"{name}: put off until {iso(result.resume_at)}: {result.error}")
+    if result.counters.fetched:
+        counted = numbers(result, mapped=connection.streams[name].map is not None)
+        context.log_event(AssetMaterialization(stream_key(connection.name, name), metadata=counted))
 
 
 class told:  # noqa: N801 - reads as a word of the block it opens

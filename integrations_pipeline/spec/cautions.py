@@ -29,8 +29,6 @@ def not_yet(one: Connection) -> Iterator[str]:
     given += ["hooks.verify"] if one.hooks.verify else []
     if given:
         yield f"{', '.join(given)}: read and checked, but nothing acts on it in this version"
-    if one.webhook is not None:
-        yield "webhook: `integrations serve` receives and keeps its events, but nothing applies them in this version"
 
 
 Listed = tuple[Connection, str, Stream]

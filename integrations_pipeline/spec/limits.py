@@ -95,6 +95,12 @@ YAML_BYTES = 1024 * 1024
 EVENT_TRIES = 5
 """An event that fails as often is dead, and a person decides."""
 
+EVENT_BATCH = 1_000
+"""Events that one lease takes: they are committed together, stream by stream, and held in memory."""
+
+INBOX_DAYS = 30
+"""An event that is done is kept as long: to look at, to replay, and to know that one still on its way is late."""
+
 WEBHOOK_BYTES = 4 * 1024 * 1024
 """A delivery is held whole until its signature is checked, and anybody may send one; the poll finds what it told."""
 

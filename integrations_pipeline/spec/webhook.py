@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, model_validator
@@ -34,6 +35,16 @@ SIGNED = re.compile(r"<(header \S+?|json \S+?|[^<>\s]*)>")
 
 LABELLED = re.compile(r"[\s,;]*(?P<label>[^<>]*)<(?P<word>signature|timestamp)>")
 """A part of ``format``: what stands before a word, without the separator from the part before it."""
+
+
+STARS = re.compile(r"(\*\*|\*)")
+
+
+@cache
+def event_pattern(text: str) -> re.Pattern[str]:
+    """What a key of ``events`` matches: ``*`` stays within one dotted part, ``**`` does not."""
+    wild = {"**": ".*", "*": r"[^.]*"}
+    return re.compile("".join(wild.get(part) or re.escape(part) for part in STARS.split(text)), re.DOTALL)
 
 
 class Verify(Model):
@@ -140,3 +151,8 @@ class Webhook(Model):
     apply: Literal["sensor", "immediately"] = "sensor"
     subscribe: Subscribe | None = None
     unsubscribe: Call | None = None
+
+    def rule_for(self, event_type: str | None) -> EventRule | None:
+        """What an event of the type does: the first pattern that matches; None for a type nobody named."""
+        found = (rule for pattern, rule in self.events.items() if event_pattern(pattern).fullmatch(event_type or ""))
+        return next(found, None)

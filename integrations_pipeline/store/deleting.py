@@ -14,10 +14,12 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class FeedOrder:
     """``timed``: the feed's rows say when; their version is that time. ``ordered``: the stream's records have versions
-    of the source's own, which such times can be compared with (unless one is a time and the other is none)."""
+    of the source's own, which such times can be compared with (unless one is a time and the other is none). ``reason``
+    stands in the decisions."""
 
     timed: bool
     ordered: bool
+    reason: str = "in the feed of deletions"
 
 
 # Judges each deletion against what is stored. A day compares with a time by its day. An entry that was applied before
@@ -57,7 +59,7 @@ WITH compared AS MATERIALIZED (
         j.outcome = 'still deleted' AND %(timed)s AND j.comparable AND left(j.version, j.digits) > r.version))
 ), decided AS (
     INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail)
-    SELECT %(run_id)s, %(connection)s, %(stream)s, external_id, 'raw', 'deleted', 'in the feed of deletions',
+    SELECT %(run_id)s, %(connection)s, %(stream)s, external_id, 'raw', 'deleted', %(reason)s,
         CASE WHEN %(timed)s THEN jsonb_build_object('deleted', version) END
     FROM judged WHERE outcome = 'deleted'
 )

@@ -18,7 +18,7 @@ from psycopg.types.json import Jsonb
 
 from integrations_pipeline.spec.decoding import decode
 from integrations_pipeline.spec.errors import LeaseHeld
-from integrations_pipeline.spec.limits import EVENT_TRIES, EXTERNAL_ID_BYTES
+from integrations_pipeline.spec.limits import EVENT_TRIES, EXTERNAL_ID_BYTES, INBOX_DAYS
 from integrations_pipeline.store.failures import destination_errors
 from integrations_pipeline.store.holder import RETRY_AFTER
 from integrations_pipeline.store.quarantine import storable_text
@@ -74,8 +74,8 @@ UPDATE integrations.inbox SET leased_until = now() + %(hold)s WHERE lease_id = %
 # The three ways out of a lease; each only where the lease is still our own.
 DONE = """
 UPDATE integrations.inbox SET status = 'done', outcome = given.outcome, finished_at = now(), reason = NULL,
-    lease_id = NULL, leased_until = NULL
-FROM unnest(%(ids)s::bigint[], %(outcomes)s::text[]) AS given (id, outcome)
+    lease_id = NULL, leased_until = NULL, stream = %(stream)s, external_id = given.key
+FROM unnest(%(ids)s::bigint[], %(outcomes)s::text[], %(keys)s::text[]) AS given (id, outcome, key)
 WHERE inbox.id = given.id AND lease_id = %(lease)s AND status = 'leased'
 """
 FAIL = """
@@ -87,7 +87,8 @@ WHERE id = %(id)s AND lease_id = %(lease)s AND status = 'leased'
 RETURNING status
 """
 GIVE_BACK = """
-UPDATE integrations.inbox SET status = 'received', tries = tries - 1, lease_id = NULL, leased_until = NULL
+UPDATE integrations.inbox SET status = 'received', tries = tries - 1, lease_id = NULL, leased_until = NULL,
+    next_try_at = %(again_at)s
 WHERE lease_id = %(lease)s AND status = 'leased'
 """
 
@@ -119,9 +120,19 @@ WHERE id = ANY(%(ids)s) AND status IN ('received', 'dead') RETURNING id
 
 COUNTS = "SELECT connection, status, count(*) FROM integrations.inbox GROUP BY connection, status"
 
-# Connections with work, and since when the oldest of it waits.
+# A bounded piece: each receive takes one away.
+PRUNE = """
+DELETE FROM integrations.inbox WHERE id IN (
+    SELECT id FROM integrations.inbox
+    WHERE status IN ('done', 'discarded') AND finished_at < now() - %(age)s
+    ORDER BY finished_at LIMIT 5000 FOR UPDATE SKIP LOCKED)
+"""
+
+# Connections with work, since when the oldest of it waits, and what that is: an event's id, its tries, its time.
 WAITING = """
-SELECT connection, count(*), min(received_at) FROM integrations.inbox
+SELECT connection, count(*), min(received_at),
+    (array_agg(concat_ws('/', id, tries, extract(epoch FROM coalesce(next_try_at, received_at))) ORDER BY id))[1]
+FROM integrations.inbox
 WHERE status IN ('received', 'leased') AND (next_try_at IS NULL OR next_try_at <= now())
   AND (leased_until IS NULL OR leased_until < now())
 GROUP BY connection ORDER BY min(received_at)
@@ -239,12 +250,21 @@ def extend(session: psycopg.Connection[Any], batch: Batch, *, hold: timedelta = 
         session.execute(EXTEND, {"lease": batch.lease, "hold": hold})
 
 
-def mark_done(session: psycopg.Connection[Any], batch: Batch, outcomes: Mapping[int, str]) -> None:
-    """Marks events by id as done, each with a word about what became of it, inside the caller's transaction.
+def mark_done(
+    session: psycopg.Connection[Any],
+    batch: Batch,
+    outcomes: Mapping[int, str],
+    *,
+    stream: str | None = None,
+    keys: Mapping[int, str] | None = None,
+) -> None:
+    """Marks events by id as done, each with a word about what became of it, inside the caller's transaction. ``keys``
+    names the record of the stream that an event spoke of.
 
     Raises LeaseHeld where another run has one of them by now: the caller's transaction must not be committed.
     """
-    given = {"ids": list(outcomes), "outcomes": list(outcomes.values()), "lease": batch.lease}
+    told = {"outcomes": list(outcomes.values()), "keys": [(keys or {}).get(one) for one in outcomes], "stream": stream}
+    given = {"ids": list(outcomes), "lease": batch.lease, **told}
     if session.execute(DONE, given).rowcount != len(outcomes):
         raise LeaseHeld(
             "another run has taken these events over", where=batch.connection, resume_at=datetime.now(UTC) + RETRY_AFTER
@@ -262,10 +282,22 @@ def mark_failed(session: psycopg.Connection[Any], batch: Batch, id: int, reason:
     return dead
 
 
-def give_back(session: psycopg.Connection[Any], batch: Batch) -> None:
-    """Frees what the run didn't get to, as if it had never been leased. Raises DestinationError."""
+def give_back(session: psycopg.Connection[Any], batch: Batch, again_at: datetime | None = None) -> int:
+    """Frees what the run didn't get to, as if it had never been leased; not to be tried before ``again_at``.
+
+    Returns how many. Raises DestinationError.
+    """
     with destination_errors(batch.connection):
-        session.execute(GIVE_BACK, {"lease": batch.lease})
+        return session.execute(GIVE_BACK, {"lease": batch.lease, "again_at": again_at}).rowcount
+
+
+def prune(session: psycopg.Connection[Any]) -> int:
+    """Removes a bounded number of events that ended longer than ``limits.INBOX_DAYS`` ago. Returns how many.
+
+    Raises DestinationError.
+    """
+    with destination_errors("inbox"):
+        return session.execute(PRUNE, {"age": timedelta(days=INBOX_DAYS)}).rowcount
 
 
 def replay(session: psycopg.Connection[Any], ids: Collection[int]) -> list[int]:
@@ -296,8 +328,9 @@ def counts(session: psycopg.Connection[Any]) -> dict[str, dict[str, int]]:
     return found
 
 
-def waiting(session: psycopg.Connection[Any]) -> list[tuple[str, int, datetime]]:
-    """Each connection with due events, how many, and since when the oldest waits; the longest wait first.
+def waiting(session: psycopg.Connection[Any]) -> list[tuple[str, int, datetime, str]]:
+    """Each connection with due events, how many, since when the oldest waits, and a text that changes once that one was
+    tried; the longest wait first.
 
     Raises DestinationError.
     """

@@ -9,8 +9,8 @@ stored ──▶ unchanged   same content
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -68,7 +68,7 @@ class Chunk:
     ``parent_keys`` names the parent record of a child stream's row, ``rejected_parents`` that of a rejected one by its
     hash; a row below one of ``replaced_parents`` that is not in the chunk gets a tombstone, since such rows lie inside
     their parent and are replaced with it. ``profile`` and ``drift`` are what was learned of the rows.
-    ``feed`` says that the rows tell of deletions: see `deleting.py`.
+    ``feed`` says that the rows tell of deletions: see `deleting.py`. ``then`` is done last in the same transaction.
     """
 
     good: Sequence[Landed]
@@ -89,6 +89,7 @@ class Chunk:
     feed: FeedOrder | None = None
     profile: Sequence[FieldProfile] = ()
     drift: Sequence[Drift] = ()
+    then: Callable[[psycopg.Connection[Any]], None] | None = None
 
     def keys_seen(self) -> list[str]:
         """Every key the source returned, whatever became of its row."""
@@ -237,6 +238,8 @@ class Landing:
         for change in self.chunk.states:
             write_state(self.session, self.held.connection, self.held.stream, change)
         write_profile(self.held, self.session, self.chunk.profile, self.chunk.drift)
+        if self.chunk.then is not None:
+            self.chunk.then(self.session)
         return counters
 
     @property
@@ -272,7 +275,7 @@ class Landing:
         }
         statement = LAND
         if self.chunk.feed is not None:
-            statement, values = DELETE, {**values, "timed": self.chunk.feed.timed, "ordered": self.chunk.feed.ordered}
+            statement, values = DELETE, {**values, **asdict(self.chunk.feed)}
         outcomes: dict[str, int] = {}
         for outcome, count in self.session.execute(sql.SQL(statement).format(raw=self.raw), values):
             name = COUNTED_AS.get(outcome, outcome)

@@ -129,7 +129,10 @@ class Lease(Holder):
             return read_state(session, self.connection, self.stream, parent_key)
 
     def start_run(
-        self, mode: Literal["incremental", "full", "backfill"], started_at: datetime, note: str | None = None
+        self,
+        mode: Literal["incremental", "full", "backfill", "events", "immediately"],
+        started_at: datetime,
+        note: str | None = None,
     ) -> None:
         """Enters the run into the log; called again when it turns out to need another mode."""
         values = {**self.names, "mode": mode, "started_at": started_at, "note": note}
@@ -177,7 +180,7 @@ class Lease(Holder):
         def end(session: psycopg.Connection[Any]) -> None:
             row = session.execute(END_RUN, outcome).fetchone()
             mode = row[0] if row else None
-            if mode != "backfill":  # an old window doesn't make a stale stream fresh
+            if mode in ("incremental", "full"):  # an old window, or an event, doesn't make a stale stream fresh
                 session.execute(REMEMBER, {**outcome, "mode": mode})
 
         self.write(end)

@@ -52,7 +52,7 @@ WHERE s.connection = %(connection)s AND s.stream = %(stream)s AND s.parent_key =
 CLOCKS = """
 SELECT w.connection, w.stream, coalesce(s.active, true) AS active, s.resume_at, s.last_full_refresh,
     (SELECT max(l.started_at) FROM integrations.run_log l
-     WHERE l.connection = w.connection AND l.stream = w.stream AND l.mode <> 'backfill') AS last_started,
+     WHERE l.connection = w.connection AND l.stream = w.stream AND l.mode IN ('incremental', 'full')) AS last_started,
     b.retry_at AS paused_until
 FROM unnest(%s::text[], %s::text[]) AS w (connection, stream)
 LEFT JOIN integrations.stream_state s

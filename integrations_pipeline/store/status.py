@@ -31,6 +31,7 @@ LEFT JOIN integrations.stream_state s
     ON s.connection = w.connection AND s.stream = w.stream AND s.parent_key = ''
 LEFT JOIN LATERAL (
     SELECT * FROM integrations.run_log l WHERE l.connection = w.connection AND l.stream = w.stream
+      AND l.mode NOT IN ('events', 'immediately')
     ORDER BY l.started_at DESC LIMIT 1) r ON true
 LEFT JOIN ({held}) h ON h.connection = w.connection AND h.stream = w.stream
 ORDER BY w.place

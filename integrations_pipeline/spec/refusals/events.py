@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from itertools import combinations
 
 from integrations_pipeline.spec.placeholders import names_in
 from integrations_pipeline.spec.refusals.checked import Checked, Told, refusal
 from integrations_pipeline.spec.secrets import reference_in
-from integrations_pipeline.spec.webhook import LABELLED, SIGNED, SIGNED_WORDS, EventRule, Verify
+from integrations_pipeline.spec.webhook import LABELLED, SIGNED, SIGNED_WORDS, EventRule, Verify, event_pattern
 from integrations_pipeline.spec.wording import did_you_mean, one_of
 from integrations_pipeline.spec.yaml_text import KeyPath
 
@@ -67,11 +66,7 @@ def unreachable_pattern(c: Checked) -> Told:
 
 def covers(wide: str, narrow: str) -> bool:
     """Whether each event that the narrow pattern matches is matched by the wide one: ``*`` stays within a part."""
-    parts = (".*" if part == "**" else r"[^.]*" if part == "*" else re.escape(part) for part in STARS.split(wide))
-    return re.fullmatch("".join(parts), narrow.replace("**", "\0.\0")) is not None
-
-
-STARS = re.compile(r"(\*\*|\*)")
+    return event_pattern(wide).fullmatch(narrow.replace("**", "\0.\0")) is not None
 
 
 @refusal
