@@ -70,6 +70,7 @@ def rows_of(records: Records, items: list[Any], read: Callable[[ReadPlace], Any]
 
 def row_of(records: Records, item: Any, page: dict[str, Any], around: dict[str, Path]) -> Any:
     """The row of one item: what `unwrap` finds in it, with values of the page and what lies ``around`` in the item."""
+    row = records.unwrap.get(item) if records.unwrap else item
     if not isinstance(row, dict):
         return [item] if row is MISSING else row  # a list is no record: the item is quarantined as it came
     added = {**page, **{name: path.get(item) for name, path in around.items()}}

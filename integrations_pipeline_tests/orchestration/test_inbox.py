@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from hashlib import sha256
 
+import pytest
 from dagster import DagsterRunStatus, RunRequest, SkipReason
 from dagster._core.storage.dagster_run import DagsterRun
 
@@ -35,12 +36,15 @@ def told(house: House, *deals: str) -> None:
         )
 
 
-def with_hook(house: House) -> None:
+@pytest.fixture
+def house(house: House, monkeypatch: pytest.MonkeyPatch) -> House:
+    """With a connection whose deals come by webhook."""
+    monkeypatch.setenv("CRM_SIGNING", "k")
     house.add(CRM.replace("api:", "secrets: {signing: {env: CRM_SIGNING}}\napi:", 1) + HOOK)
+    return house
 
 
 def test_many_events_are_one_run_that_tells_its_numbers(house: House) -> None:
-    with_hook(house)
     (skipped,) = tick(house, "inbox")
     assert isinstance(skipped, SkipReason)
     told(house, "a", "b", "c")
@@ -59,7 +63,6 @@ def test_many_events_are_one_run_that_tells_its_numbers(house: House) -> None:
 
 
 def test_a_slow_run_is_not_joined_by_a_second_one(house: House) -> None:
-    with_hook(house)
     told(house, "a")
     assert isinstance(tick(house, "inbox")[0], RunRequest)
     house.instance.add_run(DagsterRun(job_name="receive", tags={EVENTS_TAG: "crm"}, status=DagsterRunStatus.STARTED))
@@ -69,7 +72,6 @@ def test_a_slow_run_is_not_joined_by_a_second_one(house: House) -> None:
 
 def test_events_given_back_are_asked_for_anew(house: House) -> None:
     """Whatever came to nothing has another key afterwards, or the run's key would keep it waiting."""
-    with_hook(house)
     told(house, "a")
     (first,) = tick(house, "inbox")
     with Store(house.url) as store, store.borrow() as session:
