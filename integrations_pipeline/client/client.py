@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 from integrations_pipeline.client.answer import Answer
 from integrations_pipeline.client.auth import Fixed
-from integrations_pipeline.client.cursor import formatted, start_of
+from integrations_pipeline.client.cursor import formatted, start_of, zone_of
 from integrations_pipeline.client.exchange import Asked, Exchange, Unbroken
 from integrations_pipeline.client.listing import Begin, Fetched, ListPlan, ListReader, plan_feed, plan_list
 from integrations_pipeline.client.meter import Meter
@@ -218,7 +218,8 @@ class Client:
         since = first_of(since, at.get("since"), start_of(plan.cursor))
         until = first_of(until, at.get("until"))
         if until is None and plan.ended and plan.cursor is not None:
-            until = formatted(self._clock.now().replace(microsecond=0), plan.cursor)
+            zone = None if plan.feed else zone_of(self._stream(plan.name))
+            until = formatted(self._clock.now().replace(microsecond=0), plan.cursor, zone)
         return Begin(position, since, until, parent, probe)
 
     def _plan(self, stream_name: str, *, full: bool) -> ListPlan:

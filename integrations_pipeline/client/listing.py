@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import chain
 from threading import Event
@@ -137,7 +137,7 @@ class ListReader:
         """The pages in order; the next ones are fetched while the caller works on one. Closing it ends all threads."""
         walk, begin = self._plan.walk, self._begin
         position = walk.resumed(begin.position) if begin.position is not None else walk.first()
-        self._refuse_repetition(position)
+        self._is_repeated(position)
         first = conditional(self._plan.probe, begin.validator) if begin.position is None else []
         ahead: ReadAhead[Sends, Fetched] = ReadAhead(
             lambda sends: self._ask(sends, stop), workers=self._workers, stop=stop
@@ -151,8 +151,12 @@ class ListReader:
                     position = back
                     continue
                 page, expected = self._page(number, position, answer, seen)
+                if page.next is not None and self._is_repeated(page.next):
+                    yield replace(page, next=None, circles=True)
+                    raise ContractError(
+                        "the source leads in a circle: it gave a token for the next page that it gave before"
+                    )
                 if page.next is not None:
-                    self._refuse_repetition(page.next)
                     self._refuse_emptiness(page)
                     ahead.plan(walk.sends(one) for one in chain([page.next], expected))
                 yield page
@@ -245,12 +249,11 @@ class ListReader:
             carried["read"] = position.get("read", 0) + len(items)
         return {**after, **{name: value for name, value in carried.items() if value is not None}}
 
-    def _refuse_repetition(self, position: Position) -> None:
-        """A token met before in this list means a circle, of whatever length."""
-        digest = self._digest(position)
-        if digest in self._seen:
-            raise ContractError("the source leads in a circle: it gave a token for the next page that it gave before")
+    def _is_repeated(self, position: Position) -> bool:
+        """Notes a position. One met before in this list means a circle, of whatever length."""
+        digest, known = self._digest(position), len(self._seen)
         self._seen.add(digest)
+        return len(self._seen) == known
 
     def _refuse_emptiness(self, page: Page) -> None:
         """Fresh tokens for ever lead in no circle, but nowhere either."""

@@ -109,7 +109,7 @@ def read_pages(pull: Pull, listing: Listing, probe: dict[str, Any] | None, below
                 if page.next is not None and pull.due:
                     commit_on_the_way(pull, listing, page, below)
     except IntegrationError:
-        if pull.pages and last is not None and last.next is not None:
+        if pull.pages and last is not None and (last.next is not None or last.circles):
             commit_on_the_way(pull, listing, last, below)  # what was read before the source failed is kept
         raise
     if last is not None:
