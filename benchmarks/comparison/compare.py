@@ -121,7 +121,7 @@ class Outcome:
     told: list[str] = field(default_factory=list)
     requests: list[int] = field(default_factory=list)
     missing: list[int] = field(default_factory=list)
-    surplus: list[int] = field(default_factory=list)
+    quarantined: list[int] = field(default_factory=list)
     leaked: int = 0
     first_error: str = ""
 
@@ -200,7 +200,7 @@ def sync_by_tool(python: Path, tool: str, watched: Watched, folder: Path) -> tup
     return "success" if result["succeeded"] else "error", result["told"], result["rows"]
 
 
-def sync_by_us(watched: Watched, home: Path, database: str) -> tuple[str, str, dict[str, Any]]:
+def sync_by_us(watched: Watched, home: Path, database: str) -> tuple[str, str, dict[str, Any], int]:
     environment = {
         **os.environ, "INTEGRATIONS_HOME": str(home), "INTEGRATIONS_DATABASE_URL": database, "COMPARED_TOKEN": TOKEN,
     }  # fmt: skip
@@ -214,12 +214,12 @@ def sync_by_us(watched: Watched, home: Path, database: str) -> tuple[str, str, d
         )
         rejected = connection.execute("SELECT count(*) FROM integrations.quarantine WHERE status = 'open'").fetchone()
     held = {key: {name: str(row.get(name)) for name in COMPARED} for key, row in rows.items()}
+    aside = int(rejected[0]) if rejected else 0
     if how != "ended":
-        return how, "", held
+        return how, "", held, aside
     (stream,) = json.loads(text)["streams"]
-    aside = f"; {rejected[0]} in quarantine" if rejected and rejected[0] else ""
     told = {"succeeded": "success", "deferred": "deferred", "failed": "error"}[stream["status"]]
-    return told + aside, (stream.get("error") or {}).get("what", ""), held
+    return told, (stream.get("error") or {}).get("what", ""), held, aside
 
 
 def measure(case: Case, tool: str, environments: Path, server: EmbeddedServer) -> Outcome:
@@ -235,15 +235,16 @@ def measure(case: Case, tool: str, environments: Path, server: EmbeddedServer) -
                 if step:
                     watched.heal(case)
                 before = watched.requests
+                aside = 0
                 if tool == OURS:
-                    told, error, held = sync_by_us(watched, home, server.url(database))
+                    told, error, held, aside = sync_by_us(watched, home, server.url(database))
                 else:
                     told, error, held = sync_by_tool(environment_of(tool, environments), tool, watched, home)
                 truth = watched.truth()
                 outcome.told.append(told)
                 outcome.requests.append(watched.requests - before)
                 outcome.missing.append(sum(held.get(key) != row for key, row in truth.items()))
-                outcome.surplus.append(len(held.keys() - truth.keys()))
+                outcome.quarantined.append(aside)
                 outcome.first_error = outcome.first_error or error
         finally:
             watched.running.stop()
@@ -254,18 +255,17 @@ def measure(case: Case, tool: str, environments: Path, server: EmbeddedServer) -
 
 
 def in_words(outcome: Outcome) -> str:
-    """`success, 40 rows missing → success, 40 missing` and what else a reader must know."""
+    """`success, 40 rows missing → success`, and what else a reader must know."""
     parts = []
-    for told, missing, requests in zip(outcome.told, outcome.missing, outcome.requests, strict=True):
-        lost = (
-            f", **{missing} missing**"
-            if missing and told.startswith("success")
-            else f", {missing} missing"
-            if missing
-            else ""
-        )
-        asked = f" after {requests} requests" if told == "never ends" else ""
-        parts.append(f"{told}{asked}{lost}")
+    steps = zip(outcome.told, outcome.missing, outcome.quarantined, outcome.requests, strict=True)
+    for told, missing, aside, requests in steps:
+        part = f"{told} after {requests} requests" if told == "never ends" else told
+        unexplained = missing - aside
+        if aside:
+            part += f", {aside} in quarantine"
+        if unexplained > 0:
+            part += f", **{unexplained} missing**" if told == "success" else f", {unexplained} missing"
+        parts.append(part)
     leak = "; **token sent to the other host**" if outcome.leaked else ""
     return " → ".join(parts) + leak
 
