@@ -38,6 +38,9 @@ TOLD_FRESH_SECONDS = 0.2
 NEAR_REQUESTS = 100
 """Fewer requests that the source says it will still answer are counted by all processes together."""
 
+LOOK_SECONDS = 0.02
+"""Who waits for another one's answer asks this often whether it has come."""
+
 IDLE_SECONDS = 5.0
 """A longer pause between requests says nothing of how fast is too fast."""
 
@@ -131,13 +134,14 @@ class SharedLimiter:
             learned_of(limits),
         )
         while True:
-            taken, wait, careful, self._own.number = self._ask(RESERVE, self._name, *arguments)
+            taken, wait, self._own.careful, self._own.number = self._ask(RESERVE, self._name, *arguments)
             if taken:
-                self._free_until = now if careful else now + TOLD_FRESH_SECONDS
+                self._free_until = now if self._own.careful else now + TOLD_FRESH_SECONDS
                 return float(wait)
             self._refuse_long(wait, self._clock.monotonic_seconds() - now)
             # A little apart, so that those who wait don't all ask at the same moment.
-            hold(wait - AHEAD_SECONDS[priority] + random.random() * min(JITTER, spacing(buckets)))
+            least = min(wait, LOOK_SECONDS)
+            hold(max(wait - AHEAD_SECONDS[priority], least) + random.random() * min(JITTER, spacing(buckets)))
 
     def still_granted(self) -> bool:
         """Whether a turn that was waited for still counts: not where the source told anybody to wait meanwhile."""
@@ -162,10 +166,11 @@ class SharedLimiter:
     def remaining(self, limits: Sequence[Limit], requests: int, until: datetime) -> None:
         """The source takes so many more until then; fewer than NEAR_REQUESTS are shared out by all processes."""
         seconds = (until - self._clock.now()).total_seconds()
-        if requests < NEAR_REQUESTS and seconds > 0:
+        near = requests < NEAR_REQUESTS and seconds > 0
+        if near or getattr(self._own, "careful", False):
             self._free_until = float("-inf")
             number = getattr(self._own, "number", None)
-            self._ask(LEFT, self._name, learned_of(limits), requests, seconds, number)
+            self._ask(LEFT, self._name, learned_of(limits), requests, seconds if near else None, number)
 
     def close(self) -> None:
         with self._guard:
@@ -186,7 +191,7 @@ class SharedLimiter:
                 self._uncounted, self._uncounted_since = 0, now
             self._uncounted += 1
             self._uncounted_at = now
-        self._own.number = None
+        self._own.number, self._own.careful = None, False
 
     def _ask(self, statement: str, *values: Any) -> Any:
         """One round trip on the limiter's own session."""

@@ -107,8 +107,8 @@ def test_two_processes_learn_a_limit_that_becomes_tighter_meanwhile(database_url
 @pytest.mark.long
 @pytest.mark.parametrize("says", SAYS)
 @pytest.mark.parametrize("limits", [TIGHTER, []], ids=["declared", "undeclared"])
-@pytest.mark.parametrize("change", [None, (300, 4), (300, 60)], ids=["steady", "tighter", "wider"])
+@pytest.mark.parametrize("change", [None, (150, 8), (150, 60)], ids=["steady", "tighter", "wider"])
 def test_long_reads_by_three_processes(
     database_url: str, says: str, limits: list[str], change: tuple[int, int] | None
 ) -> None:
-    journey(database_url, Limited(300, 15, says, change), limits, readers=3)
+    journey(database_url, Limited(120, 15, says, change), limits, readers=3)

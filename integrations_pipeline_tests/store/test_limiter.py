@@ -379,3 +379,47 @@ def test_kinds_of_requests_with_limits_of_their_own_learn_apart(database_url: st
         shared.reserve(search, Priority.USER, held)
     assert shared.reserve(search[:1], Priority.USER) < 1
     shared.close()
+
+
+def test_after_a_wait_one_goes_first_and_its_answer_says_how_many_may_follow(database_url: str) -> None:
+    """At a source that says how much is left; where the answer says nothing, the others follow all the same."""
+    first, other, limits = limiter(database_url), limiter(database_url), [limit("1000 per 1s", 500)]
+    first.reserve(limits, Priority.POLL)
+    first.remaining(limits, 1, soon(60))
+    waits: list[float] = []
+    first.reserve(limits, Priority.POLL)
+    change(database_url, "left_until = extract(epoch FROM clock_timestamp())")
+    first.reserve(limits, Priority.POLL)  # after the window's end: the one that goes first
+    change(database_url, "left_until = left_until + 60")  # a quarter of a second is too short for a busy machine
+    with pytest.raises(Stayed):
+        other.reserve(limits, Priority.POLL, stayed)
+    first.remaining(limits, 1, soon(60))
+    other.reserve(limits, Priority.POLL, stayed)
+    with pytest.raises(Stayed):
+        other.reserve(limits, Priority.POLL, stayed)
+    first.remaining(limits, 5_000, soon(60))
+    for shared in (first, other, first):
+        shared.reserve(limits, Priority.POLL, waits.append)
+    assert waits == []
+    first.remaining(limits, 1, soon(60))
+    first.reserve(limits, Priority.POLL)
+    change(database_url, "left_until = extract(epoch FROM clock_timestamp())")
+    first.reserve(limits, Priority.POLL)
+    change(database_url, "left_until = extract(epoch FROM clock_timestamp())")
+    for shared in (other, first, other):
+        shared.reserve(limits, Priority.POLL, stayed)
+    first.close()
+    other.close()
+
+
+def change(url: str, assignment: str) -> None:
+    with psycopg.connect(url, autocommit=True) as session:
+        session.execute(f"UPDATE integrations.rate_limit SET {assignment} WHERE bucket LIKE '~%'")
+
+
+class Stayed(Exception):
+    """It would have to stay behind."""
+
+
+def stayed(seconds: float) -> None:
+    raise Stayed
