@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from dagster import AssetsDefinition, AssetSelection, Definitions, SensorDefinit
 
 from integrations_pipeline.orchestration.backfills import backfill_jobs
 from integrations_pipeline.orchestration.broken import broken_asset
+from integrations_pipeline.orchestration.delivering import delivering_jobs, delivering_sensors
 from integrations_pipeline.orchestration.describing import MappedStream, kind_key, stream_key
 from integrations_pipeline.orchestration.inbox import has_webhooks, inbox_sensors
 from integrations_pipeline.orchestration.jobs import asset_jobs, connection_jobs, receive_job
@@ -19,7 +20,6 @@ from integrations_pipeline.orchestration.resources import ClientResource, HomeRe
 from integrations_pipeline.orchestration.schedules import schedules_of
 from integrations_pipeline.orchestration.sensors import sensors
 from integrations_pipeline.orchestration.streams import stream_asset
-from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import Loaded, load_all
 from integrations_pipeline.spec.simulated import relocated
@@ -34,15 +34,17 @@ def build(home: Home) -> Definitions:
         assets=[*stream_assets(loaded), *kind_assets(loaded), *(broken_asset(*one) for one in loaded.broken.items())],
         jobs=jobs(loaded) if connections else [],
         schedules=[one for connection in connections for one in schedules_of(connection)],
-        sensors=all_sensors(loaded.connections) if connections else [],
+        sensors=all_sensors(loaded) if connections else [],
         resources={"store": store, "client": ClientResource(store=store)},
         executor=in_process_executor,
     )
 
 
-def all_sensors(connections: Mapping[str, Connection]) -> list[SensorDefinition]:
-    """Of polls, of the inbox, of subscriptions."""
-    return [*sensors(connections), *inbox_sensors(connections), *renewing_sensors(connections)]
+def all_sensors(loaded: Loaded) -> list[SensorDefinition]:
+    """Of polls, of the inbox, of subscriptions, of `on_change`."""
+    connections = loaded.connections
+    of_webhooks = [*inbox_sensors(connections), *renewing_sensors(connections)]
+    return [*sensors(connections), *of_webhooks, *delivering_sensors(loaded.kinds)]
 
 
 def load(home: Home) -> Loaded:
@@ -56,7 +58,8 @@ def jobs(loaded: Loaded) -> list[Any]:
     """Jobs on assets, and jobs on connections."""
     given = (loaded.connections, loaded.kinds)
     receive = [receive_job(*given)] if has_webhooks(loaded.connections) else []
-    return [*asset_jobs(runnable(loaded)), *connection_jobs(*given), *backfill_jobs(*given), *receive]
+    on_connections = [*connection_jobs(*given), *backfill_jobs(*given), *receive]
+    return [*asset_jobs(runnable(loaded)), *on_connections, *delivering_jobs(loaded.kinds)]
 
 
 def runnable(loaded: Loaded) -> AssetSelection:

@@ -166,8 +166,15 @@ class Connector(Model):
 
 
 class OnChange(Model):
+    """Where each change of a kind's records is posted. The address is a secret too: it may hold one."""
+
     url: SecretSource
     secret: SecretSource
+
+    @property
+    def target(self) -> str:
+        """How the queue names the address: by where it stands."""
+        return f"env {self.url.env}" if self.url.env else f"file {self.url.file}"
 
 
 class Kind(Model):

@@ -92,6 +92,12 @@ ANSWER_NESTING_DEPTH = 500
 YAML_BYTES = 1024 * 1024
 """A connection file is written by people; a larger one is a mistake or an attack."""
 
+DELIVERY_TRIES = 10
+"""A change that its `on_change` address has not taken after as many, in three days, is dead."""
+
+DELIVERY_SECONDS = 15.0
+"""For an `on_change` address to answer: it should keep the change and work on it later."""
+
 EVENT_TRIES = 5
 """An event that fails as often is dead, and a person decides."""
 

@@ -36,13 +36,14 @@ OWN_COLUMNS = {
 LOCK = 7_203_515_941_000_002
 """An advisory lock's number: concurrent prepares make their tables one after the other."""
 
-# What there is of the named tables: columns with their types, and indexes.
+# What there is of the named tables: columns with their types, indexes, triggers.
 PRESENT = """
 SELECT n.nspname || '.' || c.relname,
     (SELECT jsonb_object_agg(a.attname, format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum)
      FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
     (SELECT coalesce(jsonb_agg(i.relname), '[]') FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
-     WHERE x.indrelid = c.oid)
+     WHERE x.indrelid = c.oid),
+    (SELECT coalesce(jsonb_agg(t.tgname), '[]') FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND (n.nspname, c.relname) IN (SELECT * FROM unnest(%s::text[], %s::text[]))
 """
@@ -62,6 +63,17 @@ CREATE OR REPLACE TRIGGER stamp_edit BEFORE UPDATE ON {table} FOR EACH ROW
 WHEN (ROW({old}) IS DISTINCT FROM ROW({new})) EXECUTE FUNCTION integrations.stamp_edit()
 """
 
+QUEUE_CHANGES = {
+    "insert": """
+CREATE TRIGGER {name} AFTER INSERT ON {table} REFERENCING NEW TABLE AS fresh
+FOR EACH STATEMENT EXECUTE FUNCTION integrations.queue_created({targets})
+""",
+    "update": """
+CREATE TRIGGER {name} AFTER UPDATE ON {table} REFERENCING OLD TABLE AS stale NEW TABLE AS fresh
+FOR EACH STATEMENT EXECUTE FUNCTION integrations.queue_changed({targets})
+""",
+}
+
 
 @dataclass(frozen=True)
 class Present:
@@ -69,6 +81,7 @@ class Present:
 
     columns: dict[str, str] = field(default_factory=dict)
     indexes: tuple[str, ...] = ()
+    triggers: tuple[str, ...] = ()
 
 
 def prepare(session: psycopg.Connection[Any], connection: Connection, kinds: Mapping[str, Kind]) -> None:
@@ -106,7 +119,7 @@ def read_present(session: psycopg.Connection[Any], wanted: Iterable[tuple[str, s
     """By ``schema.table``: those of the wanted tables that exist."""
     schemas, names = map(list, zip(*wanted, strict=True))
     rows = session.execute(PRESENT, [schemas, names]).fetchall()
-    return {name: Present(columns, tuple(indexes)) for name, columns, indexes in rows}
+    return {name: Present(columns, tuple(indexes), tuple(triggers)) for name, columns, indexes, triggers in rows}
 
 
 def _known(kind: str, kinds: Mapping[str, Kind]) -> Kind:
@@ -142,7 +155,23 @@ def _canonical_statements(kind: Kind, matched: list[list[str]], present: Present
         statements.append(sql.SQL("ALTER TABLE {} {}").format(table, added))
     if missing:
         statements.append(_stamp_edit(table, {*declared, *present.columns, "deleted_at"}))
-    return statements + _match_indexes(kind, matched, present)
+    return statements + _match_indexes(kind, matched, present) + _change_triggers(kind, present)
+
+
+def _change_triggers(kind: Kind, present: Present) -> list[sql.Composed | sql.SQL]:
+    """The triggers of `on_change`; a kind without has none, and pays nothing. Their names tell the targets."""
+    targets = list(dict.fromkeys(one.target for one in kind.on_change))
+    digest = hashlib.blake2b("\0".join(targets).encode(), digest_size=6).hexdigest()
+    wanted = {f"on_change_{event}_{digest}": text for event, text in QUEUE_CHANGES.items()} if targets else {}
+    table, arguments = canonical_table(kind.kind), sql.SQL(", ").join(map(sql.Literal, targets))
+    gone = sorted(name for name in present.triggers if name.startswith("on_change_") and name not in wanted)
+    dropped = [sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(name), table) for name in gone]
+    made = [
+        sql.SQL(text).format(name=sql.Identifier(name), table=table, targets=arguments)
+        for name, text in wanted.items()
+        if name not in present.triggers
+    ]
+    return [*dropped, *made]
 
 
 def _column(name: str, type_: str) -> sql.Composed:

@@ -18,6 +18,7 @@ from integrations_pipeline.spec.connection import Connection, Kind
 from integrations_pipeline.spec.errors import ConfigError, DestinationError
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.store.breaker import BreakerState, SharedBreaker, read_breakers
+from integrations_pipeline.store.deliveries import Deliveries
 from integrations_pipeline.store.disconnecting import activate, drop, is_stopped, refuse_stopped
 from integrations_pipeline.store.failures import LOST, destination_errors, one_line
 from integrations_pipeline.store.limiter import SharedLimiter
@@ -53,6 +54,7 @@ class Store:
         """``state``: the folder of the key that encrypts tokens; the home's unless given."""
         self.url = url
         self._state = state or Home.from_environment().state
+        self.deliveries = Deliveries(self.borrow)
         self.subscriptions = Subscriptions(self.borrow, self._state)
         self._server = server
         self._idle: list[psycopg.Connection[Any]] = []
