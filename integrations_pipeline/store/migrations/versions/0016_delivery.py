@@ -2,9 +2,9 @@
 
 from integrations_pipeline.store.migration import run_file
 
-revision = "0015"
-down_revision = "0014"
+revision = "0016"
+down_revision = "0015"
 
 
 def upgrade() -> None:
-    run_file("0015_delivery.sql")
+    run_file("0016_delivery.sql")
