@@ -8,6 +8,7 @@ from integrations_pipeline.cli import output
 from integrations_pipeline.cli.stopping import Stopped, stopped_by_signals
 from integrations_pipeline.gateway.application import Gateway
 from integrations_pipeline.gateway.doors import Doors
+from integrations_pipeline.gateway.lane import FastLane
 from integrations_pipeline.gateway.serving import log_to_stderr, run
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home
@@ -25,7 +26,7 @@ def run_serve(*, host: str, port: int) -> int:
         try:
             with listening(host, port) as listener, open_store(home=home) as store:
                 doors = Doors(home, subscriptions=store.subscriptions)
-                run(Gateway(doors, store.connect), listener, lambda taken: say(host, taken))
+                run(Gateway(doors, store.connect, FastLane(doors, store)), listener, lambda taken: say(host, taken))
         except Stopped:
             pass
     return 0

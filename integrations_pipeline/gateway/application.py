@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,10 +22,12 @@ from starlette.routing import Route
 from integrations_pipeline.client.delivery import Delivery
 from integrations_pipeline.gateway.door import JSON, Answer, Door
 from integrations_pipeline.gateway.doors import Doors
+from integrations_pipeline.gateway.lane import FastLane
 from integrations_pipeline.gateway.writer import Writer
 from integrations_pipeline.spec.errors import ContractError, DataError, DestinationError
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.limits import HELD_BYTES, WEBHOOK_BYTES, WEBHOOK_SECONDS
+from integrations_pipeline.store.disconnecting import stopped_connections
 
 LOOK_SECONDS = 1.0
 """How often files are looked at: a saved connection is live within about this."""
@@ -55,10 +57,13 @@ class Refused(Exception):
 
 
 class Gateway:
-    """The application of a home. ``connect`` gives a session of its database, in autocommit."""
+    """The application of a home. ``connect`` gives a session of its database, in autocommit; ``lane`` applies events at
+    once, where a connection wants it."""
 
-    def __init__(self, doors: Doors, connect: Callable[[], Any]):
+    def __init__(self, doors: Doors, connect: Callable[[], Any], lane: FastLane | None = None):
         self.doors = doors
+        self.connect, self.lane = connect, lane
+        self.stopped: frozenset[str] = frozenset()
         self.refused: Counter[tuple[str, str]] = Counter()
         self.held_bytes = 0
         self.writer = Writer(connect)
@@ -74,7 +79,9 @@ class Gateway:
     @asynccontextmanager
     async def life(self, app: Starlette) -> AsyncIterator[None]:
         self.writer.start()
-        await asyncio.to_thread(self.doors.refresh)
+        await asyncio.to_thread(self.look)
+        if self.lane is not None:
+            self.lane.start()
         tasks = [asyncio.create_task(one) for one in (self.watch(), self.tell())]
         try:
             yield
@@ -82,12 +89,23 @@ class Gateway:
             for task in tasks:
                 task.cancel()
             await self.writer.stop()
+            if self.lane is not None:
+                await asyncio.to_thread(self.lane.stop)
+
+    def look(self) -> None:
+        """Files that changed, and connections that were disconnected; while the database is away, as it was."""
+        self.doors.refresh()
+        try:
+            with closing(self.connect()) as session:
+                self.stopped = stopped_connections(session)
+        except DestinationError as error:
+            log.warning("the database can't be asked who is disconnected", error=error.what)
 
     async def watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
-                await asyncio.to_thread(self.doors.refresh)
+                await asyncio.to_thread(self.look)
             except OSError as error:
                 log.warning("the files can't be looked at; the doors stay as they were", error=str(error))
 
@@ -110,7 +128,7 @@ class Gateway:
         """One delivery, from its first byte to the answer."""
         name = http.path_params["connection"]
         door = self.doors.find(name)
-        if door is None:
+        if door is None or name in self.stopped:
             return response(UNKNOWN, CLOSE)
         if not isinstance(door, Door):
             return response(LATER, CLOSE)
@@ -154,6 +172,8 @@ class Gateway:
                 return greeting
             why = door.refusal(sent, datetime.now(UTC))
             if why is None and await self.writer.store(door.events(sent)):
+                if self.lane is not None and door.webhook.apply == "immediately":
+                    self.lane.wake(door.name)
                 return door.reply
         except (ContractError, DataError):
             why = None
@@ -187,4 +207,5 @@ def create() -> Starlette:
 
     home = Home.from_environment()
     store = open_store(home=home)
-    return Gateway(Doors(home, subscriptions=store.subscriptions), store.connect).app
+    doors = Doors(home, subscriptions=store.subscriptions)
+    return Gateway(doors, store.connect, FastLane(doors, store)).app

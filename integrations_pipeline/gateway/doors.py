@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from integrations_pipeline.gateway.door import Door, Kept
-from integrations_pipeline.spec.connection import Connection
+from integrations_pipeline.spec.connection import Connection, Kind
 from integrations_pipeline.spec.errors import ConfigError, IntegrationError
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_all, shown_name, yaml_files
@@ -39,6 +39,7 @@ class Doors:
         self.public_url = (public_url or os.environ.get(PUBLIC_URL, "")).strip().rstrip("/") or None
         self._doors: dict[str, Door | Closed] = {}
         self._connections: dict[str, Connection] = {}
+        self.kinds: Mapping[str, Kind] = {}
         self._broken: dict[str, str] = {}
         self._stamps: list[Stamp] | None = None
         self._marks: list[Any] = []
@@ -47,6 +48,11 @@ class Doors:
     def find(self, name: str) -> Door | Closed | None:
         """The connection's door; None for one that is unknown or has no `webhook`."""
         return self._doors.get(name)
+
+    def immediate(self) -> dict[str, Connection]:
+        """The connections whose events the gateway applies itself."""
+        found = self._connections.items()
+        return {name: one for name, one in found if one.webhook is not None and one.webhook.apply == "immediately"}
 
     def names(self) -> list[str]:
         return sorted(self._doors)
@@ -70,6 +76,7 @@ class Doors:
                 log.warning("a file is broken and was not loaded", file=file, error=error.what)
         self._broken = {file: error.what for file, error in loaded.broken.items()}
         self._connections = {**kept, **loaded.connections}
+        self.kinds = loaded.kinds
         doors = {name: self._open(one) for name, one in self._connections.items() if one.webhook is not None}
         self._tell(doors)
         self._doors = doors

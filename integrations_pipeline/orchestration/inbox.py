@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 
 from dagster import (
+    AssetMaterialization,
     DefaultSensorStatus,
     RunRequest,
     RunsFilter,
     SensorDefinition,
     SensorEvaluationContext,
+    SensorResult,
     SkipReason,
     sensor,
 )
 
+from integrations_pipeline.orchestration.describing import stream_key
 from integrations_pipeline.orchestration.jobs import RECEIVE_JOB
 from integrations_pipeline.orchestration.schedules import REASON_TAG, UNFINISHED
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.store.inbox import waiting
-from integrations_pipeline.store.reports import stream_clocks
+from integrations_pipeline.store.reports import AppliedRun, applied_since, stream_clocks
 
 EVENTS_TAG = "integrations/events"
 """On a run: whose events it applies. Not the tag of polls, which would wait for it."""
@@ -30,6 +34,9 @@ EVENTS_TAG = "integrations/events"
 LOOK_SECONDS = 5
 AGAIN_SECONDS = 600
 """When a run that came to nothing is asked for again."""
+
+REPORTED = timedelta(hours=1)
+"""How far the first tick looks back."""
 
 Connections = Mapping[str, Connection]
 
@@ -52,13 +59,30 @@ def inbox_sensor(connections: Connections) -> SensorDefinition:
         description="Looks for events that wait in the inbox, and starts one run per connection that applies them all.",
         required_resource_keys={"store"},
     )
-    def evaluate(context: SensorEvaluationContext) -> Iterator[RunRequest | SkipReason]:
+    def evaluate(context: SensorEvaluationContext) -> SensorResult:
         requests = list(due_runs(context, connections))
-        yield from requests
-        if not requests:
-            yield SkipReason("no event waits, or a run applies them already")
+        applied = applied_at_once(context, connections)
+        return SensorResult(
+            run_requests=requests,
+            skip_reason=None if requests else SkipReason("no event waits, or a run applies them already"),
+            asset_events=[materialization(one) for one in applied],
+            cursor=applied[-1].started_at.isoformat() if applied else context.cursor,
+        )
 
     return evaluate
+
+
+def applied_at_once(context: SensorEvaluationContext, connections: Connections) -> list[AppliedRun]:
+    """What the gateway applied since it was last reported, a minute of a stream together."""
+    since = datetime.fromisoformat(context.cursor) if context.cursor else datetime.now(UTC) - REPORTED
+    with context.resources.store.store.borrow() as session:
+        found = applied_since(session, since)
+    return [one for one in found if one.connection in connections and one.stream in connections[one.connection].streams]
+
+
+def materialization(one: AppliedRun) -> AssetMaterialization:
+    counts = {name: count for name, count in vars(one).items() if isinstance(count, int)}
+    return AssetMaterialization(stream_key(one.connection, one.stream), description="by the gateway", metadata=counts)
 
 
 def due_runs(context: SensorEvaluationContext, connections: Connections) -> Iterator[RunRequest]:

@@ -8,6 +8,7 @@ import psycopg
 from psycopg import sql
 
 from integrations_pipeline.spec.errors import ConfigError
+from integrations_pipeline.store.failures import destination_errors
 from integrations_pipeline.store.tables import canonical_table
 
 # The streams a connection has raw tables for, whatever its file says today.
@@ -48,6 +49,7 @@ UPDATE integrations.stream_state SET bookmark = NULL, watermark = NULL, refresh_
 WHERE connection = %s
 """
 FORGET_PARENTS = "DELETE FROM integrations.stream_state WHERE connection = %s AND parent_key <> ''"
+ALL_STOPPED = "SELECT DISTINCT connection FROM integrations.stream_state WHERE NOT active"
 STOPPED = "SELECT EXISTS (SELECT FROM integrations.stream_state WHERE connection = %s AND NOT active)"
 OWNED_TABLES = (
     "link", "quarantine", "seen", "decision", "run_log", "rate_limit", "inbox", "dead_letter", "breaker", "token",
@@ -85,6 +87,12 @@ def refuse_stopped(session: psycopg.Connection[Any], connection: str) -> None:
             who="whoever runs this connection",
             next=f"run `integrations connect {connection}` to let it sync again",
         )
+
+
+def stopped_connections(session: psycopg.Connection[Any]) -> frozenset[str]:
+    """The names of those that were disconnected and not connected since. Raises DestinationError."""
+    with destination_errors():
+        return frozenset(row[0] for row in session.execute(ALL_STOPPED))
 
 
 def activate(session: psycopg.Connection[Any], connection: str) -> None:

@@ -69,6 +69,32 @@ WHERE s.connection = %s AND s.stream = ANY (%s) AND s.parent_key = '' AND s.acti
 """
 
 
+# What the gateway applied, once nothing is added to it any more.
+APPLIED = """
+SELECT connection, stream, started_at, fetched, created, updated, unchanged, deleted, skipped, quarantined, superseded
+FROM integrations.run_log
+WHERE mode = 'immediately' AND started_at > %s AND started_at <= now() - interval '75 seconds' AND fetched > 0
+ORDER BY started_at LIMIT 200
+"""
+
+
+@dataclass(frozen=True)
+class AppliedRun:
+    """A minute of the fast lane, of one stream."""
+
+    connection: str
+    stream: str
+    started_at: datetime
+    fetched: int
+    created: int
+    updated: int
+    unchanged: int
+    deleted: int
+    skipped: int
+    quarantined: int
+    superseded: int
+
+
 @dataclass(frozen=True)
 class RejectedRule:
     """Rows that broke one rule in one field. ``samples`` are the values as they came."""
@@ -105,6 +131,11 @@ def rejected_rules(session: psycopg.Connection[Any], connection: str, stream: st
     """What the run rejected and is still in quarantine; at most 20 rules."""
     cursor = session.cursor(row_factory=class_row(RejectedRule))
     return cursor.execute(REJECTED, (connection, stream, run_id)).fetchall()
+
+
+def applied_since(session: psycopg.Connection[Any], since: datetime) -> list[AppliedRun]:
+    """What the gateway applied in runs that began after ``since`` and have ended, the oldest first."""
+    return session.cursor(row_factory=class_row(AppliedRun)).execute(APPLIED, (since,)).fetchall()
 
 
 def open_quarantine(session: psycopg.Connection[Any], connection: str, stream: str) -> int:

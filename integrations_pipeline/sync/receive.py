@@ -92,6 +92,12 @@ class Receiver:
             self._boundaries[name] = Boundary(self.connection.name, name, lenient(stream))
         return self._boundaries[name]
 
+    def warm(self) -> None:
+        """Prepares the tables and imports what the first event needs: seconds, which it would wait."""
+        self.store.prepare(self.connection, self.kinds)
+        for name in self.connection.selected:
+            self.boundary(name).warm()
+
     def run(self, run_id: UUID) -> Received:
         """Applies all that is due now. Raises ConfigError for a disconnected connection, DestinationError where our own
         database is away; what else goes wrong is in the result."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -19,6 +18,7 @@ from integrations_pipeline.client.delivery import Delivery
 from integrations_pipeline.client.signatures import sign
 from integrations_pipeline.gateway.application import Gateway
 from integrations_pipeline.gateway.doors import Doors
+from integrations_pipeline.gateway.lane import FastLane
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_connection_and_kinds
 from integrations_pipeline.spec.secrets import Secret
@@ -176,12 +176,6 @@ def shop(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> 
     with Source(lambda seen: Reply(status=500)) as source, Store(database_url) as store:
         built = Shop(source, door, store)
         built.write()
-        with serving(door, Gateway(Doors(Home(tmp_path)), store.connect)):
+        doors = Doors(Home(tmp_path))
+        with serving(door, Gateway(doors, store.connect, FastLane(doors, store))):
             yield built
-
-
-def wait_a_moment() -> None:
-    """Until the clock shows another millisecond."""
-    now = time.time_ns() // 1_000_000
-    while time.time_ns() // 1_000_000 == now:
-        time.sleep(0.0005)

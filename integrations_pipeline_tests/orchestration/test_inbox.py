@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
+from typing import Any
+from uuid import uuid4
 
 import pytest
-from dagster import DagsterRunStatus, RunRequest, SkipReason
+from dagster import DagsterRunStatus, RunRequest, SkipReason, build_sensor_context
 from dagster._core.storage.dagster_run import DagsterRun
 
+from integrations_pipeline.client import Client
 from integrations_pipeline.orchestration.inbox import EVENTS_TAG
+from integrations_pipeline.spec.loading import load_connection_and_kinds
 from integrations_pipeline.store import inbox
 from integrations_pipeline.store.store import Store
+from integrations_pipeline.sync.receive import Receiver
 from integrations_pipeline_tests.orchestration.conftest import CRM, House
 from integrations_pipeline_tests.orchestration.test_timing import tick
 
@@ -79,3 +84,27 @@ def test_events_given_back_are_asked_for_anew(house: House) -> None:
         session.execute("UPDATE integrations.inbox SET next_try_at = now()")
     (second,) = tick(house, "inbox")
     assert isinstance(first, RunRequest) and isinstance(second, RunRequest) and first.run_key != second.run_key
+
+
+def test_what_the_gateway_applied_is_reported_once(house: House) -> None:
+    told(house, "a", "b")
+    connection, kinds = load_connection_and_kinds("crm", house.home)
+    with Store(house.url) as store:
+        client = Client(connection, limiter=store.limiter(connection))
+        Receiver(connection, client, store, kinds, mode="immediately").run(uuid4())
+        client.close()
+    assert reported(house, None)[0] == []  # its minute isn't over
+    house.ask("UPDATE integrations.run_log SET started_at = now() - interval '2 minutes' RETURNING 1")
+    events, cursor = reported(house, None)
+    assert [(one.asset_key.to_user_string(), one.metadata["created"].value) for one in events] == [("crm/deals", 2)]
+    assert reported(house, cursor)[0] == []
+
+
+def reported(house: House, cursor: str | None) -> tuple[list[Any], str | None]:
+    """What the sensor tells of assets, and its cursor afterwards."""
+    definitions = house.definitions()
+    repository = definitions.get_repository_def()
+    resources = dict(definitions.resources or {})
+    with build_sensor_context(house.instance, cursor, repository_def=repository, resources=resources) as context:
+        data = repository.get_sensor_def("inbox").evaluate_tick(context)
+    return list(data.asset_events), data.cursor
