@@ -64,4 +64,6 @@ def test_a_fault_that_is_none_is_refused(
     home_with_shop(tmp_path)
     monkeypatch.setenv("INTEGRATIONS_HOME", str(tmp_path))
     with pytest.raises(ConfigError, match=said):
-        run_simulate(["shop"], records=10, seed=0, port=0, latency_ms=0, enforce_limits=False, faults=[fault])
+        run_simulate(
+            ["shop"], records=10, seed=0, port=0, latency_ms=0, enforce_limits=False, faults=[fault], webhooks=None
+        )
