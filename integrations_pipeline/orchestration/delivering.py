@@ -1,7 +1,5 @@
 """`on_change` on Dagster: a sensor looks at the queue, and one run sends what is due."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 

@@ -18,8 +18,9 @@ import pytest
 from integrations_pipeline.cli.demo import Demo
 from integrations_pipeline.cli.upping import WatchedDatabase
 from integrations_pipeline.spec.home import Home
+from integrations_pipeline.spec.loading import load_connection
 from integrations_pipeline.store.server import EmbeddedServer
-from integrations_pipeline.store.store import URL_VARIABLE
+from integrations_pipeline.store.store import URL_VARIABLE, Store
 
 DEMO = """
 connection: NAME
@@ -126,3 +127,39 @@ def test_a_killed_database_is_told_whoever_brought_it_back(state: Path) -> None:
             assert watched.see() is None
     finally:
         server.release()
+
+
+HOOKED = (
+    DEMO
+    + """
+webhook:
+  verify: {type: standard_webhooks, secret: <subscription.key>}
+  events: {thing.*: {upsert: things, record: data}}
+  subscribe: {request: POST /hooks, body: {target: <webhook_url>}, keep: {id: id, key: key}}
+  unsubscribe: DELETE /hooks/<subscription.id>
+"""
+)
+
+
+def test_a_demo_source_is_subscribed_to_as_often_as_it_begins_anew(home: Home, database_url: str) -> None:
+    with Demo(home, records=5) as demo, Store(database_url, state=home.state) as store:
+        file = write(home, "first", HOOKED)
+        demo.see()
+        address = "http://127.0.0.1:1"
+        assert demo.subscribe(store, address) == [
+            f"simulator: first tells {address}/webhooks/first of its changes",
+        ]
+        assert demo.subscribe(store, address) == []
+        (told,) = ask(demo, "_simulator/first/webhooks")["subscriptions"]
+        assert told == {"url": f"{address}/webhooks/first", "event": None}
+        file.write_text(file.read_text().replace("single_page", "link_body, read: next"))
+        demo.see()
+        assert ask(demo, "_simulator/first/webhooks")["subscriptions"] == []
+        assert demo.subscribe(store, address)
+        (kept,) = store.subscriptions.of("first")
+        assert kept.url == f"{address}/webhooks/first"
+        store.prepare(load_connection("first", home), {})
+        store.drop("first", keep_data=True)
+        demo.running.application.simulations["first"].subscriptions.clear()
+        demo.strangers.add("first")
+        assert demo.subscribe(store, address) == []

@@ -11,6 +11,7 @@ from dagster import AssetKey, DagsterEventType, ExecuteInProcessResult
 
 from integrations_pipeline.orchestration.streams import DEFERRED_TAG
 from integrations_pipeline_tests.orchestration.conftest import CRM, House
+from integrations_pipeline_tests.simulator.test_webhooks import receiving
 
 CONTACTS = AssetKey(["crm", "contacts"])
 
@@ -192,3 +193,19 @@ def test_drift_is_told_by_a_check_that_blocks_nothing(crm: House) -> None:
     assert (told["findings"], told["errors"]) == (2, 1)
     assert "| colour | new field | warning |" in told["what differs"]
     assert "| name | vanished field | error |" in told["what differs"]
+
+
+def test_changes_of_a_kind_with_on_change_are_sent_by_a_job(crm: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = crm.home.models / "customer.yaml"
+    told = "on_change: [{url: {env: TEAM_URL}, secret: {env: TEAM_SECRET}}]\n"
+    file.write_text(f"{file.read_text().rstrip()}\n{told}")
+    monkeypatch.setenv("TEAM_SECRET", "whsec_dGhlIHNlY3JldCBvZiB0aGUgdGVzdA==")
+    with receiving() as receiver:
+        monkeypatch.setenv("TEAM_URL", receiver.url)
+        crm.run("crm/contacts")
+        ((held,),) = crm.ask("SELECT count(*) FROM canonical.customer")
+        definitions = crm.definitions()
+        assert definitions.resolve_job_def("deliver").execute_in_process(instance=crm.instance).success
+        assert {one["type"] for one in receiver.documents()} == {"customer.created"}
+        assert len(receiver.documents()) == held > 0
+    assert crm.ask("SELECT DISTINCT status FROM integrations.delivery") == [("delivered",)]
