@@ -271,12 +271,15 @@ def mark_done(
         )
 
 
-def mark_failed(session: psycopg.Connection[Any], batch: Batch, id: int, reason: Mapping[str, Any]) -> bool:
+def mark_failed(session: psycopg.Connection[Any], batch: Batch, id: int, reason: Mapping[str, Any]) -> bool | None:
     """One event could not be applied: it is tried again later, or dead after its last try, inside the caller's
-    transaction. ``reason`` is an error's ``as_dict``. Returns whether it is dead."""
+    transaction. ``reason`` is an error's ``as_dict``. Returns whether it is dead;
+    None where this run doesn't hold it any more."""
     given = {"id": id, "lease": batch.lease, "reason": Jsonb(dict(reason)), "tries": EVENT_TRIES, "wait": FIRST_WAIT}
     row = session.execute(FAIL, given).fetchone()
-    dead = row is not None and row[0] == "dead"
+    if row is None:
+        return None
+    dead = bool(row[0] == "dead")
     if dead:
         session.execute(OPEN_LETTER, {"ids": [id]})
     return dead

@@ -194,7 +194,8 @@ class BatchJob:
         with self.session.transaction():
             for id, error in errors.items():
                 dead = inbox.mark_failed(self.session, self.batch, id, error.as_dict())
-                self.received.events["dead" if dead else "failed"] += 1
+                if dead is not None:  # what is done already stays done
+                    self.received.events["dead" if dead else "failed"] += 1
 
     def sync(self, name: str, events: list[inbox.Leased], result: StreamResult) -> None:
         """Any number of events start one incremental sync, as a run of its own."""

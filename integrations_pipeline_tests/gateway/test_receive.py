@@ -197,6 +197,15 @@ def test_an_event_can_start_a_sync(shop: Shop) -> None:
     assert [seen.path for seen in shop.source.seen] == ["/contacts"]
 
 
+def test_a_sync_that_fails_leaves_what_is_done(shop: Shop) -> None:
+    shop.fails["contacts"] = 422
+    shop.send("contact.created", contact=contact("a", 1))
+    shop.send("all.changed")
+    done = shop.receive()
+    assert (done.status, done.as_dict()["events"]) == ("failed", {"applied": 1, "failed": 1})
+    assert set(shop.held("contacts")) == {"a"}
+
+
 def test_a_stream_that_a_poll_holds_gives_its_events_back(shop: Shop) -> None:
     shop.poll("contacts", "orders")
     shop.send("contact.created", contact=contact("a", 1))
