@@ -227,13 +227,15 @@ class Exchange:
             document = None
         if good and asked.is_list and not received.body and not received.framed and received.status != 204:
             raise self._lost(Unanswered(Transient("the answer was cut off")), request, asked)
-        read_at = date_of(received.headers) or self._clock.now()
+        now = self._clock.now()
+        told_at = date_of(received.headers) or now
         request_id = next((received.headers[name] for name in REQUEST_IDS if name in received.headers), None)
         return Answer(
             received.status,
             received.headers,
             document,
-            read_at,
+            min(told_at, now.replace(microsecond=0)),  # in whole seconds, as a Date is: one second's reads are equal
+            told_at,
             str(request),
             request_id,
             request.url,

@@ -131,6 +131,7 @@ class ListReader:
         self._seen: set[bytes] = set()
         self._before, self._went_back = Seen([], None), False  # the page before; whether it is read again
         self._empty = 0  # pages in a row
+        self._condition = conditional(plan.probe, begin.validator)
         self._set_back: set[bytes] = set()  # positions that were left once for one before them
 
     def pages(self, stop: Event) -> Iterator[Page]:
@@ -138,7 +139,7 @@ class ListReader:
         walk, begin = self._plan.walk, self._begin
         position = walk.resumed(begin.position) if begin.position is not None else walk.first()
         self._is_repeated(position)
-        first = conditional(self._plan.probe, begin.validator) if begin.position is None else []
+        first = self._condition if begin.position is None else []
         ahead: ReadAhead[Sends, Fetched] = ReadAhead(
             lambda sends: self._ask(sends, stop), workers=self._workers, stop=stop
         )
@@ -180,7 +181,8 @@ class ListReader:
         if plan.form.size:
             own.append((plan.form.size.send, plan.form.size.value))
         request = self._builder.build(plan.call, self._values, [*own, *sends])
-        return self._fetch(request, plan, begin.validator is not None, stop)
+        asked_if = any(one in self._condition for one in sends)  # a 304 to any other page ends no list
+        return self._fetch(request, plan, asked_if, stop)
 
     def _seen_on(self, answer: Answer, meaning: ErrorClass | None) -> Seen:
         """What a page holds; ``items`` is None where the list is over, or as it was."""

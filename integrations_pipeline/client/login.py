@@ -16,7 +16,14 @@ from integrations_pipeline.client.request import RequestBuilder, Sends, resolver
 from integrations_pipeline.client.waits import span
 from integrations_pipeline.spec.api import ErrorRule
 from integrations_pipeline.spec.auth import LoginCall, Session
-from integrations_pipeline.spec.errors import ContractError, CredentialsError, PermissionDenied
+from integrations_pipeline.spec.clock import Clock
+from integrations_pipeline.spec.errors import (
+    ContractError,
+    CredentialsError,
+    Deferred,
+    DestinationError,
+    IntegrationError,
+)
 from integrations_pipeline.spec.paths import MISSING
 from integrations_pipeline.spec.placeholders import as_text
 from integrations_pipeline.spec.places import SendPlace
@@ -44,6 +51,7 @@ class Login:
     builder: RequestBuilder
     ask: Ask
     rules: tuple[ErrorRule, ...]
+    clock: Clock
     seed: str = ""
 
     def obtain(self, before: Grant | None, stop: Event) -> Grant:
@@ -51,8 +59,10 @@ class Login:
         if self.auth.refresh is not None and before is not None and before.values and before.config == self.config:
             try:
                 return self._walked([self.auth.refresh], Visit(dict(before.values), dict(before.cookies)), stop)
-            except (CredentialsError, PermissionDenied):
-                pass  # the session is over
+            except (Deferred, DestinationError):
+                raise
+            except IntegrationError:
+                pass  # the session is over: sources say so with 400, 404 or their login page as well as with 401
         try:
             return self._walked(self.auth.login, Visit(), stop)
         except CredentialsError as error:
@@ -82,8 +92,8 @@ class Login:
                 )
             visit.kept[name] = value
         if call.expires is not None:
-            lifetime = span(answer.read(call.expires.read), call.expires.unit, answer.read_at)
-            visit.renew_at = renewal(answer.read_at.timestamp(), lifetime)
+            lifetime = span(answer.read(call.expires.read), call.expires.unit, answer.told_at)
+            visit.renew_at = renewal(self.clock.now().timestamp(), lifetime)
         origin = origin_of(answer.url)
         if self.auth.cookies and origin is not None:
             name = origin_name(origin)

@@ -134,12 +134,18 @@ class OnePage(Followed):
 
 @dataclass(frozen=True, slots=True)
 class ByNumber(Followed):
-    """``{"page": 3}``."""
+    """``{"page": 3, "rows": 100, "total": 512}``: what the page before held, and the total that it told.
+
+    After an interruption the page before is read again, since rows of pages before may be gone by then.
+    """
 
     form: forms.PageNumber
 
     def first(self) -> Position:
         return {"page": self.form.first}
+
+    def resumed(self, position: Position) -> Position:
+        return self.gone_back(position, 1)
 
     def sends(self, position: Position) -> Sends:
         return [(self.form.send, position["page"])]
@@ -149,7 +155,9 @@ class ByNumber(Followed):
         done = position["page"] - self.form.first + 1
         if counted_out(self.form, position, answer, items, pages, done):
             return None
-        return {"page": position["page"] + 1, **emptiness(items)}
+        rows = len(items) or position.get("rows")
+        return {"page": position["page"] + 1, **emptiness(items), **({"rows": rows} if rows else {}),
+                **told_total(self.form, answer)}
 
     def expected(self, position: Position, answer: Answer, items: list[Any]) -> Iterable[Position]:
         last = self.form.first + (pages_in_all(self.form, answer, items) or 0)
@@ -157,11 +165,18 @@ class ByNumber(Followed):
 
     def moved(self, position: Position, before: Seen, now: Seen) -> Position | None:
         """A smaller total than before: so many rows are gone, and those after them have moved up."""
-        if before.total is None or now.total is None or now.total >= before.total or not before.items:
+        gone = fewer(position, now)
+        if not gone or "rows" not in position:
             return None
-        pages = ceil((before.total - now.total) / len(before.items))
-        back = max(position["page"] - pages, self.form.first)
-        return {**position, "page": back} if back < position["page"] else None
+        back = self.gone_back(position, ceil(gone / position["rows"]))
+        return {**back, "total": now.total} if back["page"] < position["page"] else None
+
+    def gone_back(self, position: Position, pages: int) -> Position:
+        page = max(position["page"] - pages, self.form.first)
+        kept = {name: value for name, value in position.items() if name != "empty"}
+        if "read" in kept:
+            kept["read"] = max(kept["read"] - (position["page"] - page) * position.get("rows", 0), 0)
+        return {**kept, "page": page}
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +213,8 @@ class ByOffset:
         over = self.overlap(items) if not (empty or aligned) else 0
         step = len(items) or (self.form.size.value if self.form.size else 1)
         found = {"over": over} if over else {"empty": True} if empty else {}
-        return {"offset": offset + step - over, "seam": offset, "pages": done, **found, **aligned}
+        total = told_total(self.form, answer)
+        return {"offset": offset + step - over, "seam": offset, "pages": done, **found, **aligned, **total}
 
     def overlap(self, items: list[Any]) -> int:
         return 1 if len(items) > 1 and self.form.pages is None else 0
@@ -211,8 +227,17 @@ class ByOffset:
     def moved(self, position: Position, before: Seen, now: Seen) -> Position | None:
         """None of the rows before is on this page, which should begin with the last one of them; or all of them are.
 
-        Then it is gone back, each time twice as far, until a page holds one of them.
+        Then it is gone back, each time twice as far, until a page holds one of them. After an interruption no rows
+        before are known, and a smaller total tells how many are gone.
         """
+        if not before.items:
+            gone = fewer(position, now)
+            if not gone or position["offset"] <= self.form.first:
+                return None
+            if self.form.pages is not None:  # how many pages lie before a row is known of the first one only
+                gone = position["offset"]
+            back = self.gone_back(position, gone)
+            return {**back, "total": now.total, "pages": back["pages"] if back["offset"] > self.form.first else 0}
         step = position.get("back", position.get("over", 0))
         if not step or not before.items or self.fresh(position, before, now.items or []) != now.items:
             return None
@@ -236,6 +261,16 @@ class ByOffset:
     def fresh(self, position: Position, before: Seen, items: list[Any]) -> list[Any]:
         again = position.get("over") and items and before.items and items[0] == before.items[-1]
         return items[1:] if again else items
+
+
+def told_total(form: forms.PageNumber | forms.Offset, answer: Answer) -> Position:
+    total = total_of(form, answer)
+    return {} if total is None else {"total": total}
+
+
+def fewer(position: Position, now: Seen) -> int:
+    """By how many rows the list is shorter than when the page before was read; 0 where nothing tells."""
+    return max(position.get("total", 0) - now.total, 0) if now.total is not None else 0
 
 
 def emptiness(items: list[Any]) -> Position:

@@ -61,7 +61,7 @@ def issuer_of(means: Means) -> Issuer:
     auth, config = means.api.auth, digest_of(means.api.auth, means.secrets)
     if isinstance(auth, Session):
         ask = asking(means, means.make_exchange(means.api, means.builder))
-        return Login(auth, config, means.builder, ask, tuple(means.api.errors))
+        return Login(auth, config, means.builder, ask, tuple(means.api.errors), means.clock)
     assert isinstance(auth, TokenAuth)
     endpoint = token_api(means.api, str(auth.token_url))
     builder = RequestBuilder(endpoint, means.secrets)

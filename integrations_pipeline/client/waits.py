@@ -42,10 +42,10 @@ def told_seconds(answer: Answer, api: Api) -> float | None:
 
 
 def found_waits(answer: Answer, api: Api) -> Iterator[float | None]:
-    yield retry_after(answer.headers.get("Retry-After"), answer.read_at)
+    yield retry_after(answer.headers.get("Retry-After"), answer.told_at)
     yield from (window.seconds for window in windows(answer, api) if window.left <= 0)
     for wait in api.wait:
-        yield span(answer.read(wait.read), wait.unit, answer.read_at)
+        yield span(answer.read(wait.read), wait.unit, answer.told_at)
 
 
 def nothing_remaining(answer: Answer, api: Api) -> bool:
@@ -63,7 +63,7 @@ def windows(answer: Answer, api: Api) -> list[Window]:
     """All that the answer tells of; one whose end it doesn't tell has no seconds."""
     found = [usual_window(answer), *draft_windows(answer)]
     if api.quota:
-        reset = span(answer.read(api.quota.reset), api.quota.unit, answer.read_at)
+        reset = span(answer.read(api.quota.reset), api.quota.unit, answer.told_at)
         found.append(window_of(number_of(answer.read(api.quota.remaining)), reset))
     return [window for window in found if window is not None]
 
@@ -75,7 +75,7 @@ def window_of(left: float | None, seconds: float | None) -> Window | None:
 def usual_window(answer: Answer) -> Window | None:
     """The X-RateLimit headers, and those of the earlier drafts: each value in a header of its own."""
     lefts = [left for name in REMAINING if (left := number_of(answer.headers.get(name))) is not None]
-    ends = [end for name in RESET if (end := guessed_span(answer.headers.get(name), answer.read_at)) is not None]
+    ends = [end for name in RESET if (end := guessed_span(answer.headers.get(name), answer.told_at)) is not None]
     return window_of(min(lefts, default=None), max(ends, default=None))
 
 
@@ -91,7 +91,7 @@ def draft_windows(answer: Answer) -> Iterator[Window | None]:
     }
     for item in [text] if "remaining" in text else ITEMS.findall(text):
         fields = fields_of(item)
-        reset = guessed_span(fields.get("reset", lengths.get(name_of(item))), answer.read_at)
+        reset = guessed_span(fields.get("reset", lengths.get(name_of(item))), answer.told_at)
         yield window_of(number_of(fields.get("remaining")), reset)
 
 

@@ -53,7 +53,6 @@ RETURNING mode
 REMEMBER = """
 UPDATE integrations.stream_state SET
     last_success = CASE %(status)s WHEN 'succeeded' THEN now() ELSE last_success END,
-    last_full_refresh = CASE WHEN %(status)s = 'succeeded' AND %(mode)s = 'full' THEN now() ELSE last_full_refresh END,
     error_count = CASE %(status)s WHEN 'succeeded' THEN 0 WHEN 'failed' THEN error_count + 1 ELSE error_count END,
     last_error = %(error)s, resume_at = %(resume_at)s, updated_at = now()
 WHERE connection = %(connection)s AND stream = %(stream)s AND parent_key = ''
@@ -181,6 +180,6 @@ class Lease(Holder):
             row = session.execute(END_RUN, outcome).fetchone()
             mode = row[0] if row else None
             if mode in ("incremental", "full"):  # an old window, or an event, doesn't make a stale stream fresh
-                session.execute(REMEMBER, {**outcome, "mode": mode})
+                session.execute(REMEMBER, outcome)
 
         self.write(end)

@@ -59,6 +59,7 @@ class StateChange:
     round: Any = UNCHANGED
     feed: Any = UNCHANGED
     declared: Any = UNCHANGED
+    last_full_refresh: datetime | Unchanged = UNCHANGED
     resume_at: datetime | Unchanged | None = UNCHANGED
     shaped_below: str | Unchanged = UNCHANGED
     mapping_hash: str | Unchanged = UNCHANGED

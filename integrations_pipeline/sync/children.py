@@ -21,7 +21,7 @@ from integrations_pipeline.spec.watermarks import watermark_to_json
 from integrations_pipeline.store.parents import Parent, high_mark, parents
 from integrations_pipeline.store.state import StateChange, StreamState
 from integrations_pipeline.sync.declared import declaration, notice_edits
-from integrations_pipeline.sync.deletions import read_deletions, without_gap
+from integrations_pipeline.sync.deletions import read_deletions, refreshed
 from integrations_pipeline.sync.listing import Listing, asked_of, final_watermark, plan
 from integrations_pipeline.sync.lists import ask, read_windows, submit_states
 from integrations_pipeline.sync.pull import Pull
@@ -44,7 +44,7 @@ def pull_children(pull: Pull, *, full: bool) -> None:
     round_ = read(pull, round_)
     submit_states(pull)
     refuse_if_none_is_known(pull, round_, first="mark" not in (state.round or {}))
-    change = without_gap(pull.lease.state()) if round_["mode"] == "full" else StateChange()
+    change = refreshed(pull) if round_["mode"] == "full" else StateChange()
     pull.end_refresh(replace(change, round={"mark": round_["began"]}, declared=declaration(pull.stream)))
 
 

@@ -59,9 +59,11 @@ def read_deletions(pull: Pull, state: StreamState) -> bool:
     return reading.gap
 
 
-def without_gap(state: StreamState) -> StateChange:
-    """A full refresh has ended: nothing is missing any more."""
-    return StateChange(feed={**state.feed, "gap": False}) if state.feed else StateChange()
+def refreshed(pull: Pull) -> StateChange:
+    """A full refresh has ended, whatever else becomes of the run: the next is due from now, and nothing that the feed
+    had forgotten is missing any more."""
+    change, feed = StateChange(last_full_refresh=pull.clock.now()), pull.lease.state().feed
+    return replace(change, feed={**feed, "gap": False}) if feed else change
 
 
 def as_list_state(reading: FeedPull, state: StreamState) -> StreamState:

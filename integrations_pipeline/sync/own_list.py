@@ -9,7 +9,7 @@ from integrations_pipeline.spec.watermarks import watermark_to_json
 from integrations_pipeline.store.state import StateChange
 from integrations_pipeline.sync.counting import settled
 from integrations_pipeline.sync.declared import declaration, notice_edits
-from integrations_pipeline.sync.deletions import read_deletions, without_gap
+from integrations_pipeline.sync.deletions import read_deletions, refreshed
 from integrations_pipeline.sync.listing import asked_of, final_watermark, plan
 from integrations_pipeline.sync.lists import read_windows
 from integrations_pipeline.sync.pull import Pull
@@ -32,7 +32,7 @@ def pull_list(pull: Pull, *, full: bool) -> None:
     fresh = not listing.resumed and listing.mode == "incremental"
     read_windows(pull, listing, state.probe if fresh else None)
     watermark = final_watermark(pull.stream, listing)
-    change = without_gap(pull.lease.state()) if listing.mode == "full" else StateChange()
+    change = refreshed(pull) if listing.mode == "full" else StateChange()
     change = replace(change, bookmark=None, watermark=watermark_to_json(watermark), declared=declaration(pull.stream))
     if isinstance(pull.stream.probe, Count):
         change = replace(change, probe=settled(pull.stream, listing, watermark))

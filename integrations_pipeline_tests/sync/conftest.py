@@ -28,15 +28,17 @@ class Bench:
         self.streams: dict[str, Any] = {"things": THINGS}
         self.kinds: dict[str, Kind] = {}
         self.concurrency = 1
+        self.auth: dict[str, Any] = {"type": "none"}
 
     def sync(self, answer: Answer | None = None, *, full: bool = False) -> dict[str, StreamResult]:
         """The results by stream, each in balance."""
         self.source.answer = answer or self.source.answer
         pages = {"type": "cursor", "read": "next", "send": "after"}
         api = {"url": self.source.url, "pagination": pages, "retry": {"attempts": 1}, "concurrency": self.concurrency}
+        api["auth"] = self.auth
         connection = Connection.model_validate({"connection": "acme", "api": api, "streams": self.streams})
         with Store(self.database_url) as store:
-            client = Client(connection, limiter=LocalLimiter(), secrets={})
+            client = Client(connection, limiter=LocalLimiter(), tokens=store.tokens(connection), secrets={})
             try:
                 result = sync(connection, client, store, self.kinds, full=full, now=True)
             finally:
