@@ -156,8 +156,12 @@ class ByNumber(Followed):
         if counted_out(self.form, position, answer, items, pages, done):
             return None
         rows = len(items) or position.get("rows")
-        return {"page": position["page"] + 1, **emptiness(items), **({"rows": rows} if rows else {}),
-                **told_total(self.form, answer)}
+        return {
+            "page": position["page"] + 1,
+            **emptiness(items),
+            **({"rows": rows} if rows else {}),
+            **told_total(self.form, answer),
+        }
 
     def expected(self, position: Position, answer: Answer, items: list[Any]) -> Iterable[Position]:
         last = self.form.first + (pages_in_all(self.form, answer, items) or 0)

@@ -109,7 +109,10 @@ def test_each_position_goes_on_after_a_round_trip_through_json(
     for done, page in enumerate(pages[:-1], 1):
         expected = ids(pages[done:])
         rest = ids(read(client, position=json.loads(json.dumps(page.next))))
-        if form["type"] in ("offset", "page_number"):  # the page before is read again, by offset the row at its seam too
+        if form["type"] in (
+            "offset",
+            "page_number",
+        ):  # the page before is read again, by offset the row at its seam too
             expected = ids(pages[done - 1 :])
             rest = rest[len(rest) - len(expected) :]
         assert rest == expected

@@ -67,7 +67,9 @@ def test_the_first_refresh_counts_though_its_run_failed_after_the_read(
     with monkeypatch.context() as patched:
         patched.setattr(run, "heal_after_edit", broken)
         assert bench.things(paged(rows, 50), **snapshot).status == "failed"
-    bench.rows("UPDATE integrations.stream_state SET last_full_refresh = last_full_refresh - interval '8 days' RETURNING 1")
+    bench.rows(
+        "UPDATE integrations.stream_state SET last_full_refresh = last_full_refresh - interval '8 days' RETURNING 1"
+    )
     assert bench.things(paged(rows[2:], 50), **snapshot).counters.tombstoned == 2
     assert bench.live() == keys(rows[2:])
 
