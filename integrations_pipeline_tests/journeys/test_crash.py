@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from integrations_pipeline_tests.journeys.conftest import House
+from integrations_pipeline_tests.patience import until
 
 KINDS = {"cursor": "{type: cursor, read: next, send: after", "offset": "{type: offset, send: offset, more: more"}
 SOURCE = """
@@ -48,7 +49,15 @@ def start_and_kill(house: House, seconds: float) -> bool:
     running = process.poll() is None
     process.kill()
     process.communicate()
+    until(lambda: not house.rows(SESSIONS))
     return running
+
+
+SESSIONS = """
+SELECT pid FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+"""A commit that the killed process had asked for is still done: what it left is known when its sessions are gone."""
 
 
 def bookmark(house: House) -> dict[str, Any] | None:
