@@ -48,7 +48,8 @@ class Holder:
     """One connection to the database, in the name of one stream, run and lease epoch.
 
     ``first_stamp`` is the transaction that took the lease (xid8 as text): rows stamped at or past it are of this run.
-    Threads may share it: transactions go one after the other.
+    Threads may share it: transactions go one after the other. ``fenced_last``: beside the session that holds the lease,
+    the fence is looked at when the work is done, so that both write at the same time.
     """
 
     def __init__(self, session: psycopg.Connection[Any], connection: str, stream: str, run_id: UUID):
@@ -58,6 +59,7 @@ class Holder:
         self.run_id = run_id
         self.epoch = 0
         self.first_stamp = "0"
+        self.fenced_last = False
         self.quarantined: dict[str, bool] = {}  # stage → whether rows may be open; unknown until asked
         self._turn = threading.RLock()
         set_json_loads(decode, session)  # type: ignore[arg-type]
@@ -94,9 +96,17 @@ class Holder:
 
     def _write_once(self, work: Callable[[psycopg.Connection[Any]], Done]) -> Done:
         with self._turn, self.session.transaction():
-            if self.session.execute(FENCE, (self.connection, self.stream, self.epoch)).fetchone() is None:
-                raise lease_held("the lease was taken over by another process; nothing was written", self.where)
+            if self.fenced_last:
+                done = work(self.session)
+                self._check_fence()
+                return done
+            self._check_fence()
             return work(self.session)
+
+    def _check_fence(self) -> None:
+        """Holds the lease's epoch until the transaction ends. Raises LeaseHeld, which undoes it, where it is gone."""
+        if self.session.execute(FENCE, (self.connection, self.stream, self.epoch)).fetchone() is None:
+            raise lease_held("the lease was taken over by another process; nothing was written", self.where)
 
 
 def lease_held(what: str, where: str) -> LeaseHeld:

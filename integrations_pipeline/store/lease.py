@@ -115,11 +115,12 @@ class Lease(Holder):
 
     @contextmanager
     def beside(self) -> Iterator[Holder]:
-        """The same lease on a second session, to read what is committed while this one writes."""
+        """The same lease on a second session, to read or write beside this one."""
         with closing(self._connect()) as session, destination_errors(self.where):
             session.execute(SETTINGS)
             held = Holder(session, self.connection, self.stream, self.run_id)
-            held.epoch, held.first_stamp = self.epoch, self.first_stamp
+            held.epoch, held.first_stamp, held.fenced_last = self.epoch, self.first_stamp, True
+            held.quarantined = self.quarantined
             yield held
 
     def state(self, parent_key: str = "") -> StreamState:

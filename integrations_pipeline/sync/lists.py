@@ -65,6 +65,8 @@ def read_list(pull: Pull, listing: Listing, probe: dict[str, Any] | None, below:
                 read_all(pull, listing, below)
             elif listing.position is not None and not started_again:
                 started_again, listing.position = True, None
+                if below is None and listing.mode == "full" and listing.since == start_of(pull.stream):
+                    pull.begin_refresh(None)  # what was seen may be gone by now: the whole list is looked at again
             else:
                 raise
 

@@ -7,6 +7,7 @@ mapping, an interrupted run or a full refresh's tombstones left, and references 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -91,13 +92,15 @@ def follow(lease: Lease, stream: Stream, kind: Kind) -> Following | None:
 
 
 class Following:
-    """Shapes each chunk's rows from memory as soon as they have landed, in a thread of its own.
+    """Shapes each chunk's rows from memory as soon as they have landed, in a thread and a session of its own.
 
     The mark moves with them. It ends at the first error: the rows from there on are left to ``shape``, which raises it.
     """
 
     def __init__(self, lease: Lease, shaper: Shaper, mark: str):
         self.lease, self.shaper, self.mark = lease, shaper, mark
+        self._sessions = ExitStack()
+        self.beside = self._sessions.enter_context(lease.beside())
         self.failed = False
         self._committer = Committer(ShapeCounters())
 
@@ -113,20 +116,20 @@ class Following:
             return
         try:
             self.mark, keys = landed_since(self.lease, self.mark)
-            if keys:
-                self._committer.submit(partial(self.shape, keys, rows, self.mark))
+            if keys:  # mapped here, while the database shapes the chunk before
+                chunk = self.shaper.chunk([raw_row(rows[key]) for key in keys if key in rows])
+                self._committer.submit(partial(self.shape, chunk, [key for key in keys if key not in rows], self.mark))
         except Exception:  # noqa: BLE001 - whatever it is, ``shape`` meets it again and says so
             self.failed = True
 
-    def shape(self, keys: list[str], rows: Rows, mark: str) -> ShapeCounters:
-        """Of the keys that landed those that aren't in memory are read back, as is what goes to quarantine."""
-        chunk = self.shaper.chunk([raw_row(rows[key]) for key in keys if key in rows])
-        again = [key for key in keys if key not in rows] + [str(one[0]) for one in chunk.rejected]
+    def shape(self, chunk: ShapeChunk, absent: list[str], mark: str) -> ShapeCounters:
+        """What landed but isn't in memory is read back, as is what goes to quarantine."""
+        again = absent + [str(one[0]) for one in chunk.rejected]
         if again:
             chunk.rejected = []
-            self.shaper.add(chunk, named_rows(self.lease, again))
+            self.shaper.add(chunk, named_rows(self.beside, again))
         done = StateChange(shaped_below=mark, mapping_hash=self.shaper.mapping.digest)
-        return shape_chunk(self.lease, chunk, done)
+        return shape_chunk(self.beside, chunk, done)
 
     def close(self) -> None:
         """Waits for what is under way."""
@@ -136,6 +139,7 @@ class Following:
             self.failed = True
         finally:
             self._committer.close()
+            self._sessions.close()
 
 
 def raw_row(row: Landing) -> RawRow:

@@ -96,6 +96,7 @@ class ReadPath(RuleBasedStateMachine):
         self.syncs = 0
         self.past: dict[str, list[tuple[int, Row]]] = {}
         self.believed = 0  # the last sync that succeeded
+        self.began: dict[Any, int] = {None: 0}  # by refresh id: the sync in which that full refresh began
         self.note()
 
     def watched(self, request: Any) -> Any:
@@ -167,6 +168,7 @@ class ReadPath(RuleBasedStateMachine):
 
     def run(self, full: bool, kill_after: int | None = None, later_ms: int = 0) -> None:
         self.time_passes()
+        goes_on = self.began.get(self.refresh_id(), 0)
         self.syncs += 1
         output = self.house.home / f"sync-{self.syncs}"
         arguments = ["sync", "shop", "--json", *(["--full", "--now"] if full else [])]
@@ -177,7 +179,13 @@ class ReadPath(RuleBasedStateMachine):
         assert child.exitcode is not None, "a sync that doesn't end"
         self.at_request = {}
         if kill_after is None:
-            self.judge(json.loads(output.read_text()), full)
+            self.judge(json.loads(output.read_text()), full, goes_on or self.syncs)
+        self.began.setdefault(self.refresh_id(), self.syncs)
+
+    def refresh_id(self) -> Any:
+        """That of a full refresh which was interrupted, and goes on with the next sync."""
+        found = self.house.rows("SELECT refresh_id FROM integrations.stream_state WHERE stream = 'orders'")
+        return found[0][0] if found else None
 
     def kill(self, child: Any, request: int, later_ms: int) -> None:
         """kill -9 at a request, or when the sync is over before it."""
@@ -192,7 +200,7 @@ class ReadPath(RuleBasedStateMachine):
         """Waits that were told are over."""
         self.house.rows(PASS)
 
-    def judge(self, document: dict[str, Any], full: bool) -> None:
+    def judge(self, document: dict[str, Any], full: bool, since: int) -> None:
         (stream,) = document["streams"]
         assert stream["fetched"] == sum(stream[part] for part in PARTS)
         assert stream["status"] in ("succeeded", "deferred", "failed"), stream
@@ -200,14 +208,19 @@ class ReadPath(RuleBasedStateMachine):
             return
         raw, quarantined = self.house.raw("shop", "orders"), self.quarantined()
         for key, states in self.past.items():
-            self.judge_record(key, states, raw.get(key), key in quarantined, full)
+            self.judge_record(key, states, raw.get(key), key in quarantined, full, since)
         self.judge_canonical(raw)
         self.believed = self.syncs
 
-    def judge_record(self, key: str, states: list[tuple[int, Row]], held: Row, quarantined: bool, full: bool) -> None:
-        """What raw may hold of a record: what it was when the sync began, or anything it became while it ran."""
-        before = [state for sync, state in states if sync < self.syncs]
-        during = [state for sync, state in states if sync == self.syncs]
+    def judge_record(
+        self, key: str, states: list[tuple[int, Row]], held: Row, quarantined: bool, full: bool, since: int
+    ) -> None:
+        """What raw may hold of a record: what it was when the read began, or anything it became meanwhile.
+
+        A full refresh that was interrupted doesn't look again at what it has seen: it began in an earlier sync.
+        """
+        before = [state for sync, state in states if sync < since]
+        during = [state for sync, state in states if sync >= since]
         allowed = [*before[-1:], *during]
         if all(state is None for state in allowed) and not full:
             return  # deleted: an incremental sync can't know
