@@ -99,6 +99,28 @@ def test_a_refresh_that_goes_on_deletes_no_row_that_moved_up_meanwhile(
     assert bench.live() == keys(rows)
 
 
+def test_a_refresh_that_starts_again_finds_what_went_before_it(bench: Bench, small_chunks: None) -> None:
+    refreshed: dict[str, Any] = {"deletes": {"snapshot": "7d"}}
+    rows, trouble = made(50), 0
+
+    def answer(seen: Seen) -> Any:
+        if trouble and seen.one("after") and int(seen.one("after")) >= 20:
+            return Reply(status=trouble)
+        return paged(rows)(seen)
+
+    bench.things(answer, **refreshed)
+    trouble = 503  # interrupted after the first pages were seen
+    assert bench.things(answer, **refreshed).status == "deferred"
+    del rows[3:5]
+    asked = len(bench.source.seen)
+
+    def expired_once(seen: Seen) -> Any:
+        return Reply(status=410) if len(bench.source.seen) == asked + 1 else paged(rows)(seen)
+
+    assert bench.things(expired_once, **refreshed).status == "succeeded"
+    assert bench.live() == keys(rows)
+
+
 LOGIN = {"request": "POST /login", "keep": {"token": "token"}, "expires": {"read": "in", "unit": "s"}}
 SESSION = {"type": "session", "login": [LOGIN], "send": {"header X-Token": "<kept.token>"}}
 
