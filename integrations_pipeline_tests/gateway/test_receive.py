@@ -76,7 +76,7 @@ def test_an_event_from_before_a_poll_changes_nothing_and_one_after_it_does(shop:
     shop.send("order.updated", minutes=1, order={"id": "o", "total": 1})
     shop.receive()
     assert shop.held("orders")["o"]["total"] == 2
-    shop.send("order.updated", minutes=61, order={"id": "o", "total": 3})
+    shop.send("order.updated", minutes=12 * 60, order={"id": "o", "total": 3})  # after the poll, however long it took
     shop.receive()
     assert shop.held("orders")["o"]["total"] == 3
     assert shop.outcomes() == ["superseded", "applied"]
