@@ -74,7 +74,7 @@ PAGES: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Case:
-    """A way to misbehave. ``cursorless``: without incremental reading, where that is not what is compared."""
+    """A way to misbehave. ``changes``: what happens at the source once it has healed."""
 
     name: str
     what: str
@@ -123,7 +123,6 @@ class Outcome:
     missing: list[int] = field(default_factory=list)
     quarantined: list[int] = field(default_factory=list)
     leaked: int = 0
-    first_error: str = ""
 
 
 def environment_of(tool: str, folder: Path) -> Path:
@@ -184,7 +183,7 @@ def run(command: list[str], environment: dict[str, str], watched: Watched) -> tu
         return output.read(), how
 
 
-def sync_by_tool(python: Path, tool: str, watched: Watched, folder: Path) -> tuple[str, str, dict[str, Any]]:
+def sync_by_tool(python: Path, tool: str, watched: Watched, folder: Path) -> tuple[str, dict[str, Any]]:
     job = {
         "url": watched.url, "path": "/things", "records": "data", "primary_key": "id", "cursor_field": "updated_at",
         "cursor_send": "since", "start": "2000-01-01T00:00:00Z", "token": TOKEN, "pagination": watched.pages,
@@ -195,12 +194,12 @@ def sync_by_tool(python: Path, tool: str, watched: Watched, folder: Path) -> tup
     text, how = run([str(python), str(HERE / RUNNERS[tool]), str(file)], dict(os.environ), watched)
     if how != "ended" or not text.strip():
         kept = folder / "held.json"
-        return how, "", json.loads(kept.read_text()) if kept.exists() else {}
+        return how, json.loads(kept.read_text()) if kept.exists() else {}
     result = json.loads(text.strip().splitlines()[-1])
-    return "success" if result["succeeded"] else "error", result["told"], result["rows"]
+    return "success" if result["succeeded"] else "error", result["rows"]
 
 
-def sync_by_us(watched: Watched, home: Path, database: str) -> tuple[str, str, dict[str, Any], int]:
+def sync_by_us(watched: Watched, home: Path, database: str) -> tuple[str, dict[str, Any], int]:
     environment = {
         **os.environ, "INTEGRATIONS_HOME": str(home), "INTEGRATIONS_DATABASE_URL": database, "COMPARED_TOKEN": TOKEN,
     }  # fmt: skip
@@ -216,10 +215,10 @@ def sync_by_us(watched: Watched, home: Path, database: str) -> tuple[str, str, d
     held = {key: {name: str(row.get(name)) for name in COMPARED} for key, row in rows.items()}
     aside = int(rejected[0]) if rejected else 0
     if how != "ended":
-        return how, "", held, aside
+        return how, held, aside
     (stream,) = json.loads(text)["streams"]
     told = {"succeeded": "success", "deferred": "deferred", "failed": "error"}[stream["status"]]
-    return told, (stream.get("error") or {}).get("what", ""), held, aside
+    return told, held, aside
 
 
 def measure(case: Case, tool: str, environments: Path, server: EmbeddedServer) -> Outcome:
@@ -237,15 +236,14 @@ def measure(case: Case, tool: str, environments: Path, server: EmbeddedServer) -
                 before = watched.requests
                 aside = 0
                 if tool == OURS:
-                    told, error, held, aside = sync_by_us(watched, home, server.url(database))
+                    told, held, aside = sync_by_us(watched, home, server.url(database))
                 else:
-                    told, error, held = sync_by_tool(environment_of(tool, environments), tool, watched, home)
+                    told, held = sync_by_tool(environment_of(tool, environments), tool, watched, home)
                 truth = watched.truth()
                 outcome.told.append(told)
                 outcome.requests.append(watched.requests - before)
                 outcome.missing.append(sum(held.get(key) != row for key, row in truth.items()))
                 outcome.quarantined.append(aside)
-                outcome.first_error = outcome.first_error or error
         finally:
             watched.running.stop()
             with psycopg.connect(server.url("postgres"), autocommit=True) as control:

@@ -93,6 +93,18 @@ def test_an_overtaken_holder_writes_nothing(connect, look):
     assert look("SELECT bookmark, watermark, last_success FROM integrations.stream_state") == [(None, None, None)]
 
 
+def test_what_an_overtaken_holder_did_beside_is_undone(connect, look):
+    """Beside the lease's session the fence is looked at when the work is done."""
+    with run(connect) as old, old.beside() as beside:
+        old.session.execute("SELECT pg_advisory_unlock_all()")
+        with run(connect):
+            pass
+        insert = "INSERT INTO raw.crm__contacts VALUES ('late', '{}', '', '1', now())"
+        with pytest.raises(LeaseHeld, match="taken over"):
+            beside.write(lambda session: session.execute(insert))
+    assert stored(look) == {}
+
+
 def test_a_commit_under_way_ends_before_the_lease_can_be_taken_over(connect, look):
     """The fence holds the row, so that whoever takes over waits and then sees all of the chunk."""
     with run(connect) as old:
