@@ -134,6 +134,14 @@ class Boundary:
             for position in positions:
                 self._take_new(batch, position, discard=mode == "discard_value")
 
+    def highest_cursor(self, rows: list[Any], read_at: datetime) -> Any:
+        """The highest cursor value among rows as they came that isn't in the future, whatever else is wrong with them;
+        None where there is none."""
+        if self._order.cursor is None:
+            return None
+        objects = [row for row in rows if isinstance(row, dict)]
+        return watermark(self._order.cursor.read(objects).typed, read_at)
+
     def _take_new(self, batch: Batch, position: int, *, discard: bool) -> None:
         new = list(new_in(batch.records[position], self._named))
         for names in new:

@@ -43,9 +43,9 @@ WHERE c.id = mine.canonical_id AND c.deleted_at IS NULL AND NOT EXISTS (
 
 # A stopped stream forgets where it was. Its lease epoch goes on counting, or an old writer's would come round again.
 FORGET_STATE = """
-UPDATE integrations.stream_state SET bookmark = NULL, watermark = NULL, refresh_id = NULL, probe = NULL,
-    shaped_below = NULL, mapping_hash = NULL, boundary_hash = NULL, round = NULL, feed = NULL, declared = NULL,
-    last_success = NULL, last_full_refresh = NULL, error_count = 0, last_error = NULL, resume_at = NULL
+UPDATE integrations.stream_state SET bookmark = NULL, watermark = NULL, highest = NULL, refresh_id = NULL,
+    probe = NULL, shaped_below = NULL, mapping_hash = NULL, boundary_hash = NULL, round = NULL, feed = NULL,
+    declared = NULL, last_success = NULL, last_full_refresh = NULL, error_count = 0, last_error = NULL, resume_at = NULL
 WHERE connection = %s
 """
 FORGET_PARENTS = "DELETE FROM integrations.stream_state WHERE connection = %s AND parent_key <> ''"

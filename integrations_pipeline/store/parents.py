@@ -16,7 +16,7 @@ BATCH = 500
 
 # The parents in order of their key, after a key and (where given) stamped at or past a mark, with the child's state.
 PARENTS = """
-SELECT p.external_id, p.payload::text, p.deleted_at IS NOT NULL, s.bookmark, s.watermark
+SELECT p.external_id, p.payload::text, p.deleted_at IS NOT NULL, s.bookmark, s.watermark, s.highest
 FROM {parent} p
 LEFT JOIN LATERAL (
     SELECT * FROM integrations.stream_state s
@@ -39,6 +39,7 @@ class Parent:
     deleted: bool
     bookmark: dict[str, Any] | None
     watermark: Any
+    highest: Any
 
 
 def parents(
@@ -64,7 +65,7 @@ def parents(
             rows = session.execute(statement, values).fetchall()
         if not rows:
             return
-        yield [Parent(row[0], decode(row[1].encode()), row[2], row[3], row[4]) for row in rows]
+        yield [Parent(row[0], decode(row[1].encode()), *row[2:]) for row in rows]
         after = rows[-1][0]
 
 

@@ -14,7 +14,8 @@ from integrations_pipeline.store.tables import raw_table
 # Watermarks and bookmarks of the stream, and below each parent.
 FORGET_PLACES = """
 UPDATE integrations.stream_state
-SET bookmark = NULL, watermark = NULL, probe = NULL, round = NULL, refresh_id = NULL, updated_at = now()
+SET bookmark = NULL, watermark = NULL, highest = NULL, probe = NULL, round = NULL, refresh_id = NULL,
+    updated_at = now()
 WHERE connection = %(connection)s AND stream = %(stream)s
 """
 FORGET_SEEN = "DELETE FROM integrations.seen WHERE connection = %(connection)s AND stream = %(stream)s"

@@ -30,6 +30,7 @@ class StreamState:
     parent_key: str = ""
     bookmark: Any = None
     watermark: Any = None
+    highest: Any = None
     lease_epoch: int = 0
     refresh_id: UUID | None = None
     probe: Any = None
@@ -54,6 +55,7 @@ class StateChange:
     parent_key: str = ""
     bookmark: Any = UNCHANGED
     watermark: Any = UNCHANGED
+    highest: Any = UNCHANGED
     refresh_id: UUID | Unchanged | None = UNCHANGED
     probe: Any = UNCHANGED
     round: Any = UNCHANGED
@@ -75,11 +77,11 @@ class StateChange:
         }
 
 
-JSON_COLUMNS = ("bookmark", "watermark", "probe", "round", "feed", "declared")
+JSON_COLUMNS = ("bookmark", "watermark", "highest", "probe", "round", "feed", "declared")
 
 # One row of a stream's state.
 READ = """
-SELECT parent_key, bookmark, watermark, lease_epoch, refresh_id, probe, shaped_below::text AS shaped_below,
+SELECT parent_key, bookmark, watermark, highest, lease_epoch, refresh_id, probe, shaped_below::text AS shaped_below,
        mapping_hash, boundary_hash, round, feed, declared, last_success, last_full_refresh, error_count, last_error,
        resume_at, active
 FROM integrations.stream_state WHERE connection = %s AND stream = %s AND parent_key = %s

@@ -22,7 +22,7 @@ from integrations_pipeline.store.parents import Parent, high_mark, parents
 from integrations_pipeline.store.state import StateChange, StreamState
 from integrations_pipeline.sync.declared import declaration, notice_edits
 from integrations_pipeline.sync.deletions import read_deletions, refreshed
-from integrations_pipeline.sync.listing import Listing, asked_of, final_watermark, plan
+from integrations_pipeline.sync.listing import Listing, asked_of, final_watermark, plan, shown_past
 from integrations_pipeline.sync.lists import ask, read_windows, submit_states
 from integrations_pipeline.sync.pull import Pull
 from integrations_pipeline.sync.reading import Reading
@@ -135,7 +135,9 @@ def read_below(pull: Pull, round_: dict[str, Any]) -> dict[str, Any]:
 
 def begin_list(pull: Pull, parent: Parent, *, full: bool) -> Listing:
     """What is to be read below a parent, from its own bookmark; the reading begins."""
-    state = StreamState(parent_key=parent.external_id, bookmark=parent.bookmark, watermark=parent.watermark)
+    state = StreamState(
+        parent_key=parent.external_id, bookmark=parent.bookmark, watermark=parent.watermark, highest=parent.highest
+    )
     asked = asked_of(pull.connection, pull.stream, pull.refresh_id)
     listing = plan(pull.stream, state, full=full, now=pull.clock.now(), asked=asked)
     workers = pull.connection.api.concurrency
@@ -156,6 +158,9 @@ def end_list(pull: Pull, round_: dict[str, Any], parent: Parent, listing: Listin
     except IntegrationError:
         submit_states(pull)  # the parents before this one
         raise
-    watermark = watermark_to_json(final_watermark(pull.stream, listing))
-    pull.gathered.states.append(StateChange(parent.external_id, bookmark=None, watermark=watermark))
+    watermark = final_watermark(pull.stream, listing)
+    past = shown_past(pull.stream, listing, watermark)
+    pull.gathered.states.append(
+        StateChange(parent.external_id, bookmark=None, watermark=watermark_to_json(watermark), highest=past)
+    )
     return done_until(pull, round_, parent)

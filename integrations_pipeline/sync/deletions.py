@@ -1,8 +1,8 @@
 """The feed of deletions (`deletes.feed`): a list of its own, read before the stream's list begins.
 
-Its place is kept in the stream's state as ``{"asked", "bookmark", "watermark", "gap"}`` and moves with the tombstones.
-``gap`` says that the feed no longer went back to where it was read: until a full refresh has ended, deletions may be
-missing. Which of a deletion and a record counts: docs/delivery.md.
+Its place is kept in the stream's state as ``{"asked", "bookmark", "watermark", "highest", "gap"}`` and moves with the
+tombstones. ``gap`` says that the feed no longer went back to where it was read: until a full refresh has ended,
+deletions may be missing. Which of a deletion and a record counts: docs/delivery.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from integrations_pipeline.spec.streams import Feed, Stream
 from integrations_pipeline.spec.watermarks import watermark_to_json
 from integrations_pipeline.store.deleting import FeedOrder
 from integrations_pipeline.store.state import UNCHANGED, StateChange, StreamState
-from integrations_pipeline.sync.listing import Listing, asked_of, final_watermark, plan
+from integrations_pipeline.sync.listing import Listing, asked_of, final_watermark, plan, shown_past
 from integrations_pipeline.sync.lists import read_windows
 from integrations_pipeline.sync.pull import Pull
 
@@ -71,8 +71,8 @@ def as_list_state(reading: FeedPull, state: StreamState) -> StreamState:
     saved = state.feed or {}
     if saved.get("asked") != reading.asked:
         saved = {}
-    reading.watermark = saved.get("watermark")
-    return replace(state, bookmark=saved.get("bookmark"), watermark=reading.watermark)
+    reading.watermark, reading.highest = saved.get("watermark"), saved.get("highest")
+    return replace(state, bookmark=saved.get("bookmark"), watermark=reading.watermark, highest=reading.highest)
 
 
 def order_of(stream: Stream) -> FeedOrder:
@@ -114,6 +114,7 @@ class FeedPull(Pull):
         self.committer, self.following = self.beside.committer, self.beside.following
         self.asked = asked_of(self.connection, self.stream)
         self.watermark: Any = None
+        self.highest: Any = None
         self.gap = False
 
     def what_is_read(self) -> Stream:
@@ -136,7 +137,8 @@ class FeedPull(Pull):
             super().submit(StateChange(feed=self.as_json(state.bookmark)))
 
     def as_json(self, bookmark: Any) -> dict[str, Any]:
-        return {"asked": self.asked, "bookmark": bookmark, "watermark": self.watermark, "gap": self.gap}
+        places = {"bookmark": bookmark, "watermark": self.watermark, "highest": self.highest}
+        return {"asked": self.asked, **places, "gap": self.gap}
 
     def begin_refresh(self, under_way: UUID | None) -> None:
         """Called where the source has forgotten the feed's watermark."""
@@ -146,5 +148,6 @@ class FeedPull(Pull):
         """The feed was read to its end: its watermark moves, unless it has shown nothing yet."""
         self.committer.settle()
         if listing.high is not None or listing.floor is not None:
-            self.watermark = watermark_to_json(final_watermark(self.stream, listing))
+            watermark = final_watermark(self.stream, listing)
+            self.watermark, self.highest = watermark_to_json(watermark), shown_past(self.stream, listing, watermark)
         self.lease.apply_state(StateChange(feed=self.as_json(None)))

@@ -25,7 +25,8 @@ Mode = Literal["incremental", "full"]
 @dataclass
 class Listing:
     """A list under way. ``since``, ``high`` (the highest met in it) and ``floor`` (the stream's before it) are typed
-    watermarks, ``started_at`` is the source's time of page one, ``asked`` tells which list ``position`` belongs to,
+    watermarks, as are ``first`` (the highest of its first page) and ``before`` (what the list before it showed past
+    ``floor``). ``started_at`` is the source's time of page one, ``asked`` tells which list ``position`` belongs to,
     ``ties`` are those of a list that comes newest first."""
 
     mode: Mode
@@ -39,6 +40,8 @@ class Listing:
     floor: Any = None
     resumed: bool = False
     ties: Any = None
+    first: Any = None
+    before: Any = None
 
     def as_bookmark(self) -> dict[str, Any]:
         return {
@@ -51,6 +54,7 @@ class Listing:
             "done": self.done,
             "asked": self.asked,
             **({"ties": self.ties} if self.ties else {}),
+            "first": watermark_to_json(self.first),
         }
 
     @classmethod
@@ -67,6 +71,7 @@ class Listing:
             asked=saved["asked"],
             resumed=True,
             ties=saved.get("ties"),
+            first=watermark_from_json(saved.get("first")),
         )
 
     def saw(self, watermark: Any) -> None:
@@ -101,17 +106,19 @@ def asked_of(connection: Connection, stream: Stream, refresh: object = None) -> 
 def plan(stream: Stream, state: StreamState, *, full: bool, now: datetime, asked: str) -> Listing:
     """What to read next: a list under way goes on, unless a full refresh is wanted and it isn't one, or the list that
     is asked for has been edited since."""
-    watermark = watermark_from_json(state.watermark)
+    watermark, before = watermark_from_json(state.watermark), watermark_from_json(state.highest)
     if state.bookmark is not None and state.bookmark.get("asked") == asked:
         under_way = Listing.from_bookmark(state.bookmark)
         if under_way.mode == "full" or not full:
             under_way.floor = watermark if under_way.mode == "incremental" else None
+            under_way.before = before
             return under_way
     if full or needs_full(stream, state, watermark, now):
         begin = start_of(stream)
-        return Listing("full", since=begin, window_end=window_end(stream, begin), asked=asked)
+        return Listing("full", since=begin, window_end=window_end(stream, begin), asked=asked, before=before)
     since = looked_back(stream, watermark)
-    return Listing("incremental", since=since, floor=watermark, window_end=window_end(stream, since), asked=asked)
+    end = window_end(stream, since)
+    return Listing("incremental", since=since, floor=watermark, window_end=end, asked=asked, before=before)
 
 
 def start_of(stream: Stream) -> Any:
@@ -168,8 +175,9 @@ def final_watermark(stream: Stream, listing: Listing) -> Any:
     """The watermark once a list has ended.
 
     A row changed while the list was read may lie below what later pages showed, so the watermark never passes the
-    source's time of the first page, except in a list sorted ascending, where a changed row moves to the end. Nor does
-    it age while nothing changes until the source, which forgets (`retention`), would refuse it.
+    source's time of the first page, except in a list sorted ascending, where a changed row moves to the end. Numbers
+    and other text have no such time: see ``proven``. Nor does it age while nothing changes until the source, which
+    forgets (`retention`), would refuse it.
     """
     cursor = stream.cursor
     if cursor is None:
@@ -189,7 +197,26 @@ def final_watermark(stream: Stream, listing: Listing) -> Any:
         return min(high, started)
     if isinstance(high, date):
         return min(high, started.astimezone(UTC).date())
-    return high
+    if cursor.order == "asc" and stream.full is None:
+        return high
+    return proven(listing, high)
+
+
+def proven(listing: Listing, high: Any) -> Any:
+    """The highest cursor value, of those no clock can judge, that the source surely had given when the list began: that
+    of the first page, or of the list read before. A row that has changed since bears a higher one. So what one poll
+    brings past its first page the next one asks for again, once."""
+    before = listing.before if highest(listing.before, high) == high else None  # else the source counts anew
+    sure = highest(highest(listing.first, before), listing.floor)
+    return high if highest(sure, high) == sure else sure
+
+
+def shown_past(stream: Stream, listing: Listing, watermark: Any) -> Any:
+    """What a list read to its end has shown past its final watermark, as JSON: ``before`` of the next one."""
+    high = highest(listing.high, listing.floor)
+    if stream.cursor is None or stream.cursor.read is not None or isinstance(high, date) or high == watermark:
+        return None
+    return watermark_to_json(high)
 
 
 def started_as_watermark(stream: Stream, started: datetime | None) -> Any:

@@ -102,12 +102,14 @@ def read_pages(pull: Pull, listing: Listing, probe: dict[str, Any] | None, below
         with begun or Reading(ask(pull, listing, probe, below)) as reading:
             for page in reading:
                 number += 1
-                last = page
+                last, opens = page, listing.started_at is None
                 note_page(pull.stream, listing, page)
                 if page.not_modified:
                     listing.done = True
                     return
                 pull.take(page)
+                if opens:
+                    listing.first = pull.boundary.highest_cursor(page.rows, page.read_at)
                 if page.next is not None and pull.due:
                     commit_on_the_way(pull, listing, page, below)
     except IntegrationError:

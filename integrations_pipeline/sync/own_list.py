@@ -10,7 +10,7 @@ from integrations_pipeline.store.state import StateChange
 from integrations_pipeline.sync.counting import settled
 from integrations_pipeline.sync.declared import declaration, notice_edits
 from integrations_pipeline.sync.deletions import read_deletions, refreshed
-from integrations_pipeline.sync.listing import asked_of, final_watermark, plan
+from integrations_pipeline.sync.listing import asked_of, final_watermark, plan, shown_past
 from integrations_pipeline.sync.lists import read_windows
 from integrations_pipeline.sync.pull import Pull
 
@@ -34,6 +34,7 @@ def pull_list(pull: Pull, *, full: bool) -> None:
     watermark = final_watermark(pull.stream, listing)
     change = refreshed(pull) if listing.mode == "full" else StateChange()
     change = replace(change, bookmark=None, watermark=watermark_to_json(watermark), declared=declaration(pull.stream))
+    change = replace(change, highest=shown_past(pull.stream, listing, watermark))
     if isinstance(pull.stream.probe, Count):
         change = replace(change, probe=settled(pull.stream, listing, watermark))
     pull.end_refresh(change)

@@ -1,0 +1,10 @@
+"""What a list showed past its final watermark."""
+
+from integrations_pipeline.store.migration import run_file
+
+revision = "0018"
+down_revision = "0017"
+
+
+def upgrade() -> None:
+    run_file("0018_highest.sql")
