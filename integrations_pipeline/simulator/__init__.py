@@ -2,6 +2,7 @@
 
 `subjects` and `values` what a field looks like · `stamps` and `keys` the order and identity of records · `records` a
 record from its number · `dataset` the seeded records and what changed since · `shaping` rows to an answer's body ·
-`paging` the server side of each pagination kind · `views` which request asks for what · `access` credentials and
-limits · `simulation` the whole source, `server` the HTTP around it.
+`paging` the server side of each pagination kind · `views` which request asks for what, `writeforms` what a write says ·
+`access` credentials and limits · `reading` and `writes` the answers, `accepting` what is taken of a written record,
+`idempotency` its keys · `simulation` the whole source, `server` the HTTP around it.
 """

@@ -72,7 +72,8 @@ class Dataset:
         self.plan = plan
         self.clock = clock
         self.parents = parents
-        self.unique_stamps = plan.pages_by_change and plan.keyset_path is not None
+        by_stamp = bool(plan.conditional & {plan.stamp_path, plan.stream.version})
+        self.unique_stamps = by_stamp or (plan.pages_by_change and plan.keyset_path is not None)
         self.children_of = mixer(*plan.values.salt, "children")
         self.seeded: int = plan.count if parents is None else parents.seeded * CHILDREN
         self.reset()
@@ -81,6 +82,7 @@ class Dataset:
         """Forgets every change."""
         self.changes: dict[int, Change] = {}
         self.aliases: dict[tuple[Path, str], int] = {}
+        self.holders: dict[Path, dict[str, list[int]]] = {}
         self.next_ordinal = self.next_rank = self.seeded
         self.has_given_stamps = False
         self.modified_at = MODIFIED
@@ -117,11 +119,19 @@ class Dataset:
             if change.deleted:
                 for path, gone in self.plan.gone:
                     put(made, path.parts, gone(ordinal, change.stamp))
+        for path in self.plan.versions:
+            put(made, path.parts, self.version(path, ordinal))
         return made
+
+    def version(self, path: Path, ordinal: int) -> Any:
+        """What a conditional write must name: another one after each change."""
+        field = self.plan.declared.get(path)
+        number = self.rank(ordinal) + 1
+        return number if field and field.type == "integer" else f"v{number:x}"
 
     def rows(self, ordinals: Sequence[int]) -> list[dict[str, Any]]:
         """Many records at once; quickly where nothing was changed."""
-        if self.changes:
+        if self.changes or self.plan.versions:
             return [self.row(ordinal) for ordinal in ordinals]
         make, stamp, rank = self.plan.make, self.plan.seeded_stamp, self.seeded_rank
         return [make(ordinal, stamp(rank(ordinal))) for ordinal in ordinals]
@@ -177,6 +187,19 @@ class Dataset:
             return alias
         ordinal = self.plan.key.read(values)
         return ordinal if ordinal is not None and self.exists(ordinal) else None
+
+    def holding(self, path: Path, value: Any) -> list[int]:
+        """The records that have this value in any field, also deleted ones, in order of place."""
+        if path not in self.holders:
+            self.holders[path] = {}
+            for ordinal in self.all():
+                self.remember_holder(path, ordinal)
+        text = as_text(value)
+        found = sorted(set(self.holders[path].get(text, ())))
+        return [ordinal for ordinal in found if as_text(path.get(self.row(ordinal))) == text]
+
+    def remember_holder(self, path: Path, ordinal: int) -> None:
+        self.holders[path].setdefault(as_text(path.get(self.row(ordinal))), []).append(ordinal)
 
     def key_values(self, row: Mapping[str, Any]) -> list[Any]:
         return [path.get(row) for path in self.plan.key_paths]
@@ -286,6 +309,8 @@ class Dataset:
         now = self.clock.now().replace(microsecond=0)
         self.modified_at = max(now, self.modified_at + timedelta(seconds=1))
         self.listings.clear()
+        for path in self.holders:
+            self.remember_holder(path, ordinal)
         return change
 
     def given_stamp(self, values: Mapping[Path, Any]) -> int | None:

@@ -18,6 +18,7 @@ from integrations_pipeline.simulator.values import (
     inferred,
     mixer,
 )
+from integrations_pipeline.simulator.writeforms import all_names
 from integrations_pipeline.spec.conditions import Condition, matches
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.fields import Field
@@ -53,12 +54,16 @@ class Plan:
         of_full = self.stream.full.pagination if self.stream.full else None
         self.paginations = [self.stream.pagination or connection.api.pagination, of_full]
         self.cursor = self.stream.cursor
+        self.skip_tests = tests_of(self.stream.skip)
         self.stamp_path = self.cursor.field if self.cursor else None
         self.form = stamps.form_in_records(self.cursor, self.declared.get(self.stamp_path or Path(())))
         self.start = stamps.microseconds(stamps.first_moment(self.cursor))
         self.newest = newest
         self.fixed_lists = list(texts_listed(self.stream.query))
+        named = {parse_path(name[7:]) for name in written_names(self.stream) if name.startswith("record.")}
         self.key_paths = [path for path in self.stream.primary_key if path.parts[0] not in self.around]
+        self.conditional = named - set(self.key_paths)  # what a writer must know to be allowed to write
+        self.versions = self.conditional - {self.stamp_path, self.stream.version}
         self.stamp_in_key = self.stamp_path in self.key_paths  # such a cursor never moves: records are only added
         self.key = self.make_key(count)
         if self.stamp_in_key and not self.form.is_number:
@@ -196,7 +201,7 @@ class Plan:
         for path, wanted in self.gone_tests():
             self.makers[path] = self.avoiding(path, wanted)
         rare = mixer(*self.values.salt, "skip")
-        for path, wanted in tests_of(self.stream.skip):
+        for path, wanted in self.skip_tests:
             self.makers[path] = now_and_then(rare, self.meeting(path, wanted), self.avoiding(path, wanted))
 
     def compile_stamps_and_keys(self) -> None:
@@ -307,11 +312,15 @@ class Plan:
 
     def may_change(self, path: Path) -> bool:
         """Whether a change at random may touch a field: never keys, stamps, references, conditions or addresses."""
-        fixed = {*self.key_paths, *self.unique, self.stamp_path, self.stream.version}
-        fixed |= {path for path, _ in [*self.gone_tests(), *tests_of(self.stream.skip)]}
+        fixed = {*self.key_paths, *self.unique, *self.versions, self.stamp_path, self.stream.version}
+        fixed |= {path for path, _ in [*self.gone_tests(), *self.skip_tests]}
         source, last = self.mapped.get(path), path.parts[-1].lower()
         plain = not (source and (source.lookup or source.where)) and "email" not in last
         return plain and path not in fixed and path.parts[0] not in self.included
+
+
+def written_names(stream: Stream) -> Iterator[str]:
+    return all_names(stream.write) if stream.write else iter(())
 
 
 def tests_of(condition: Condition | None) -> tuple[tuple[Path, Any], ...]:

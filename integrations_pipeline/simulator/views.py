@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 
+from integrations_pipeline.simulator.templates import Template, template
+from integrations_pipeline.simulator.writeforms import Form, forms
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.decoding import decode
 from integrations_pipeline.spec.errors import ContractError
 from integrations_pipeline.spec.pagination import Pagination, SinglePage
 from integrations_pipeline.spec.paths import MISSING, step_through
-from integrations_pipeline.spec.placeholders import TOKEN, as_text, names_in
+from integrations_pipeline.spec.placeholders import as_text, names_in
 from integrations_pipeline.spec.places import SendPlace
 from integrations_pipeline.spec.streams import Count, Records, Stream
 
-Purpose = Literal["list", "full", "get", "feed", "count", "check", "subscribe", "unsubscribe"]
+Purpose = Literal[
+    "list", "full", "get", "feed", "count", "check", "subscribe", "unsubscribe", "find", "create", "update", "upsert",
+    "delete",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,28 +79,6 @@ def form_body(text: str) -> dict[str, Any]:
     return body
 
 
-@dataclass(frozen=True)
-class Template:
-    """A text with placeholders, matched against what was sent."""
-
-    pattern: re.Pattern[str]
-    names: tuple[str, ...]
-
-    def read(self, text: str) -> dict[str, str] | None:
-        """The values of the placeholders, or None where the text differs."""
-        found = self.pattern.fullmatch(text)
-        return dict(zip(self.names, found.groups(), strict=True)) if found else None
-
-
-def template(text: str, hole: str = "(.*?)") -> Template:
-    parts, at = [], 0
-    for found in TOKEN.finditer(text):
-        parts += [re.escape(text[at : found.start()]), "<" if found[1] is None else hole]
-        at = found.end()
-    names = tuple(found[1] for found in TOKEN.finditer(text) if found[1] is not None)
-    return Template(re.compile("".join(parts) + re.escape(text[at:]), re.DOTALL), names)
-
-
 Where = tuple[str, tuple[str, ...]]
 
 
@@ -111,6 +94,7 @@ class View:
     holes: tuple[tuple[Where, Template], ...] = ()
     records: Records | None = None
     pagination: Pagination = field(default_factory=lambda: SinglePage(type="single_page"))
+    form: Form | None = None
 
     def score(self, request: Request) -> tuple[int, int] | None:
         """How literally the path agrees, and how many fixed parts; None where method or path differ."""
@@ -124,8 +108,8 @@ class View:
         found: dict[str, Any] = {name: unquote(text) for name, text in (self.path.read(request.path) or {}).items()}
         for where, expected in self.holes:
             sent = found_at(request, where)
-            if sent is not MISSING and sent is not None:
-                found |= expected.read(as_text(sent)) or {}
+            if sent is not MISSING:
+                found |= expected.read_value(sent)
         return found
 
 
@@ -212,6 +196,21 @@ class Views:
             yield self.view(
                 "feed", name, call.request, call.query or {}, call.headers or {}, body, feed.records, pagination
             )
+        yield from self.writes(name, stream)
+
+    def writes(self, name: str, stream: Stream) -> Iterator[View]:
+        """The requests that write, and the one that looks for what was written."""
+        if stream.write is None:
+            return
+        for form, call, body in forms(stream.write):
+            body = graphql_body(body, call.graphql)
+            view = self.view(form.operation, name, call.request, call.query or {}, call.headers or {}, body)
+            yield replace(view, form=form)
+        find = stream.write.find
+        if find is not None:
+            body = graphql_body(find.body, find.graphql)
+            records = Records(path=find.records) if find.records else None
+            yield self.view("find", name, find.request, find.query or {}, find.headers or {}, body, records)
 
     def full(self, name: str, stream: Stream, pagination: Pagination | None) -> View:
         """The request of a full refresh: the stream's own with what differs; null removes."""
