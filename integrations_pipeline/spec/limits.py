@@ -107,6 +107,18 @@ EVENT_BATCH = 1_000
 INBOX_DAYS = 30
 """An event that is done is kept as long: to look at, to replay, and to know that one still on its way is late."""
 
+PUSH_AT_ONCE = 8
+"""Changes of different records under way at once, all within the connection's rate limit; each has a thread."""
+
+PUSH_TRIES = 20
+"""A change whose answer was lost as often, in about four hours, while the source answered others, is given up."""
+
+PUSH_MERGES = 5
+"""A change that met another one at the source as often in a row is dead: two programs may be at war over the record."""
+
+OUTBOX_DAYS = 30
+"""A change that is done or discarded is kept as long, to be looked at."""
+
 WEBHOOK_BYTES = 4 * 1024 * 1024
 """A delivery is held whole until its signature is checked, and anybody may send one; the poll finds what it told."""
 
