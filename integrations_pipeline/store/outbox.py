@@ -59,7 +59,7 @@ ORDER BY o.id LIMIT %(more)s FOR UPDATE OF o SKIP LOCKED
 
 COLUMNS = """
 id, connection, stream, kind, canonical_id, external_id, operation, changes::text, before::text, idempotency_key,
-edited_at, tries, merges, first_sent_at, answer::text
+edited_at, tries, merges, first_sent_at, run_id, answer::text
 """
 TAKE = f"""
 WITH was AS (SELECT id AS given, status AS before_lease FROM integrations.outbox WHERE id = ANY(%(ids)s::bigint[]))
@@ -167,7 +167,7 @@ SILENT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Change:
     """One row of the outbox. ``changes`` and ``before``: field → value in the form of a link's base. ``unsure``: an
     earlier try may have been done. ``tries`` counts this one."""
@@ -186,6 +186,7 @@ class Change:
     tries: int
     merges: int
     first_sent_at: datetime | None
+    run_id: UUID | None
     answer: Any = None
     unsure: bool = False
     lease: UUID | None = None
@@ -246,7 +247,7 @@ def take(session: psycopg.Connection[Any], ids: list[int], run_id: UUID, hold: t
 def change(row: Any, **more: Any) -> Change:
     """A row of ``COLUMNS``."""
     values = [*row]
-    for at in (7, 8, 14):
+    for at in (7, 8, 15):
         values[at] = decode(values[at].encode()) if values[at] is not None else None
     return Change(*values, **more)
 

@@ -2,9 +2,9 @@
 
 from integrations_pipeline.store.migration import run_file
 
-revision = "0018"
-down_revision = "0017"
+revision = "0019"
+down_revision = "0018"
 
 
 def upgrade() -> None:
-    run_file("0018_push.sql")
+    run_file("0019_push.sql")
