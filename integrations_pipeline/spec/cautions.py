@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.pagination import Offset, PageNumber
@@ -68,6 +68,26 @@ def creates(stream: Stream) -> bool:
 
 
 def rivals(every: list[Listed]) -> Iterator[Doubt]:
+    for one, name, stream, others in undecided_creators(every):
+        kind = stream.map.to if stream.map else ""
+        files = ", ".join(others)
+        yield (
+            one,
+            name,
+            f"creates nothing until it has `create_when`: {files} creates records of kind {kind} too",
+        )
+
+
+def creating_nothing(connections: Iterable[Connection]) -> dict[str, set[str]]:
+    """By connection, the streams that create nothing, since another connection does and they don't say when."""
+    every = [(one, name, stream) for one in connections for name, stream in one.streams.items()]
+    found: dict[str, set[str]] = {}
+    for one, name, _, _ in undecided_creators(every):
+        found.setdefault(one.name, set()).add(name)
+    return found
+
+
+def undecided_creators(every: list[Listed]) -> Iterator[tuple[Connection, str, Stream, list[str]]]:
     """Two that create records of one kind, of which one doesn't say when, would create each record in both."""
     for one, name, stream in every:
         if stream.map is None or stream.write is None or not creates(stream) or stream.write.create_when is not None:
@@ -80,9 +100,4 @@ def rivals(every: list[Listed]) -> Iterator[Doubt]:
             }
         )
         if others:
-            yield (
-                one,
-                name,
-                f"creates nothing until it has `create_when`: {', '.join(others)} creates records of kind "
-                f"{stream.map.to} too",
-            )
+            yield one, name, stream, others

@@ -63,6 +63,8 @@ CREATE OR REPLACE TRIGGER stamp_edit BEFORE UPDATE ON {table} FOR EACH ROW
 WHEN (ROW({old}) IS DISTINCT FROM ROW({new})) EXECUTE FUNCTION integrations.stamp_edit()
 """
 
+EDIT_INDEX = "CREATE INDEX {} ON {} (edit_stamp)"
+
 QUEUE_CHANGES = {
     "insert": """
 CREATE TRIGGER {name} AFTER INSERT ON {table} REFERENCING NEW TABLE AS fresh
@@ -111,7 +113,10 @@ def _plan(
         statements += _raw_statements(connection.name, name, stream.parent_stream is not None, table)
     for kind in sorted(mapped):
         matched = [keys for s in connection.selected.values() if s.map and s.map.to == kind for keys in s.map.match]
-        statements += _canonical_statements(_known(kind, kinds), matched, present.get(f"canonical.{kind}", Present()))
+        table = present.get(f"canonical.{kind}", Present())
+        statements += _canonical_statements(_known(kind, kinds), matched, table)
+        if any(s.write and s.map and s.map.to == kind for s in connection.selected.values()):
+            statements += _edit_index(kind, table)
     return statements
 
 
@@ -172,6 +177,14 @@ def _change_triggers(kind: Kind, present: Present) -> list[sql.Composed | sql.SQ
         if name not in present.triggers
     ]
     return [*dropped, *made]
+
+
+def _edit_index(kind: str, present: Present) -> list[sql.Composed | sql.SQL]:
+    """By which edits are found, of a kind that is written somewhere."""
+    name = index_name(kind, "edit_stamp")
+    return [] if name in present.indexes else [
+        sql.SQL(EDIT_INDEX).format(sql.Identifier(name), canonical_table(kind))
+    ]  # fmt: skip
 
 
 def _column(name: str, type_: str) -> sql.Composed:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from psycopg import sql
+
+from integrations_pipeline.store.agreed import THEIRS_AT
 
 # One alternative of `match`: the live canonical rows with the same values that this stream doesn't link already.
 MATCH = """
@@ -84,13 +87,24 @@ FROM judged GROUP BY _outcome
 # A field as it will be: as it is unless the source changed it; a match fills and doesn't empty.
 FINAL = """
 CASE WHEN j._changed IS NOT NULL AND {name} <> ALL(j._changed) THEN c.{field}
-     WHEN j._outcome = 'matched' THEN coalesce(j.{field}, c.{field}) ELSE j.{field} END"""
+     WHEN j._outcome = 'matched' THEN {joined} ELSE j.{field} END"""
+
+# Of a match, where both have a value: the source's, ours, or the one that was changed last.
+THEIRS = "coalesce(j.{field}, c.{field})"
+OURS = "coalesce(c.{field}, j.{field})"
+NEWEST = f"CASE WHEN {THEIRS_AT} >= c.edited_at THEN {THEIRS} ELSE {OURS} END"
+JOINED = {"local_wins": OURS, "review": OURS, "newest_wins": NEWEST}
 
 
-def shape_statement(canonical: sql.Identifier, names: Sequence[str], match: Sequence[Sequence[str]]) -> sql.Composed:
-    """``SHAPE`` for a kind's fields and a stream's ways to match."""
+def shape_statement(
+    canonical: sql.Identifier,
+    names: Sequence[str],
+    match: Sequence[Sequence[str]],
+    policies: Mapping[str, str] = MappingProxyType({}),
+) -> sql.Composed:
+    """``SHAPE`` for a kind's fields and a stream's ways to match; ``policies``: of the fields that are written back."""
     tables = [f"m{number}" for number in range(len(match))]
-    final = {name: sql.SQL(FINAL).format(name=sql.Literal(name), field=sql.Identifier(name)) for name in names}
+    final = {name: final_value(name, policies.get(name, "remote_wins")) for name in names}
     return sql.SQL(SHAPE).format(
         canonical=canonical,
         fields=columns(names),
@@ -104,6 +118,12 @@ def shape_statement(canonical: sql.Identifier, names: Sequence[str], match: Sequ
         ids=first_found(tables, [sql.Identifier(table, "ids") for table in tables], sql.SQL("NULL::uuid[]")),
         by=first_found(tables, [sql.Literal(" and ".join(keys)) for keys in match], sql.SQL("NULL::text")),
     )
+
+
+def final_value(name: str, policy: str) -> sql.Composed:
+    field, version = sql.Identifier(name), sql.Identifier("j", "_version")
+    joined = sql.SQL(JOINED.get(policy, THEIRS)).format(field=field, version=version)
+    return sql.SQL(FINAL).format(name=sql.Literal(name), field=field, joined=joined)
 
 
 def match_by(canonical: sql.Identifier, keys: Sequence[str], tables: Sequence[str]) -> sql.Composed:

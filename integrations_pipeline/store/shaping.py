@@ -7,7 +7,8 @@
                 unchanged
 
 A matched record fills its canonical row: its nulls don't empty what another source has said. Of a linked record only
-the fields that changed since last agreed are written, so that edits made here to the others stay.
+the fields that changed since last agreed are written, so that edits made here to the others stay. Where the stream is
+also written, what both sides changed is settled before (``merging``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -26,8 +28,10 @@ from psycopg.rows import args_row
 from integrations_pipeline.spec.connection import Kind
 from integrations_pipeline.spec.decoding import encode
 from integrations_pipeline.spec.limits import SAMPLE_CHARACTERS
+from integrations_pipeline.store.agreed import Writeback
 from integrations_pipeline.store.copying import JSONB_FORM, copy_rows, copy_storable, unstorable
 from integrations_pipeline.store.holder import Holder
+from integrations_pipeline.store.merging import Merging
 from integrations_pipeline.store.quarantine import Rejection, any_open, heal, quarantine, storable_key
 from integrations_pipeline.store.retrying import still_bad
 from integrations_pipeline.store.shape_statement import columns, shape_statement
@@ -60,7 +64,7 @@ class ShapedRow(NamedTuple):
 @dataclass
 class ShapeChunk:
     """What is shaped together; each raw row is in exactly one of the lists, once. ``again``: all are in quarantine, and
-    those that must stay there are nothing new: they aren't counted."""
+    those that must stay there are nothing new: they aren't counted. ``writeback``: of a stream that is also written."""
 
     kind: Kind
     fields: tuple[str, ...]
@@ -69,6 +73,7 @@ class ShapeChunk:
     deletes: list[str] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
     again: bool = False
+    writeback: Writeback | None = None
 
 
 @dataclass(frozen=True)
@@ -309,7 +314,10 @@ class Shaping:
         self.session.execute(LOCK_KIND, (self.chunk.kind.kind,))
         rows = self.chunk.upserts
         refused = self.copy(rows) if rows else []
+        late = self.merging.before() if rows and self.merging else 0
         outcomes, ambiguous = self.shape() if rows else ({}, [])
+        if rows and self.merging:
+            self.merging.after()
         bad = [*self.chunk.rejected, *self.with_payloads([*refused, *ambiguous])]
         self.close_quarantine({key for key, *_ in bad})
         if self.chunk.again:
@@ -320,7 +328,7 @@ class Shaping:
         return ShapeCounters(
             created=outcomes.get("created", 0),
             updated=outcomes.get("updated", 0) + outcomes.get("matched", 0),
-            unchanged=outcomes.get("unchanged", 0) + len(self.chunk.deletes) - deleted,
+            unchanged=outcomes.get("unchanged", 0) + late + len(self.chunk.deletes) - deleted,
             deleted=deleted,
             quarantined=0 if self.chunk.again else len(bad),
         )
@@ -328,6 +336,11 @@ class Shaping:
     @property
     def canonical(self) -> sql.Identifier:
         return canonical_table(self.chunk.kind.kind)
+
+    @cached_property
+    def merging(self) -> Merging | None:
+        writeback = self.chunk.writeback
+        return Merging(self.held, self.session, self.chunk.kind, writeback) if writeback else None
 
     def copy(self, rows: list[ShapedRow]) -> list[tuple[str, list[dict[str, Any]]]]:
         """Brings the rows into the temporary table; returns the keys of those that can't be stored, with reasons."""
@@ -377,7 +390,8 @@ class Shaping:
 
     def shape(self) -> tuple[dict[str, int], list[tuple[str, list[dict[str, Any]]]]]:
         """Rows by outcome, and the keys of ambiguous ones with their reasons."""
-        statement = shape_statement(self.canonical, self.chunk.fields, self.chunk.match)
+        policies = self.chunk.writeback.policies if self.chunk.writeback else {}
+        statement = shape_statement(self.canonical, self.chunk.fields, self.chunk.match, policies)
         outcomes: dict[str, int] = {}
         ambiguous: list[tuple[str, list[dict[str, Any]]]] = []
         for outcome, count, candidates in self.session.execute(
@@ -408,9 +422,11 @@ class Shaping:
         """Unlinks deleted records. Returns how many were linked."""
         if not self.chunk.deletes:
             return 0
+        stay = self.merging.outliving(self.chunk.deletes) if self.merging else []
         unlinked = self.session.execute(UNLINK, {**self.held.names, "keys": self.chunk.deletes}).fetchall()
-        if unlinked:
-            delete_unheld(self.held, self.session, self.chunk.kind.kind, unlinked)
+        gone = [one for one in unlinked if one[1] not in stay]
+        if gone:
+            delete_unheld(self.held, self.session, self.chunk.kind.kind, gone)
         return len(unlinked)
 
 

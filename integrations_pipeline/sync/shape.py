@@ -19,6 +19,7 @@ from integrations_pipeline.spec.decoding import encode_ascii
 from integrations_pipeline.spec.limits import CHUNK_RECORDS
 from integrations_pipeline.spec.streams import Stream
 from integrations_pipeline.spec.values import version_text
+from integrations_pipeline.store.agreed import writeback_of
 from integrations_pipeline.store.lease import Lease
 from integrations_pipeline.store.shaping import (
     RawRow,
@@ -153,12 +154,15 @@ class Shaper:
     def __init__(self, stream: Stream, kind: Kind, mapping: Mapping):
         self.kind, self.mapping = kind, mapping
         self.match = stream.map.match if stream.map else []
+        self.writeback = writeback_of(stream)
         self.again = False
         types = {name: kind.fields[name].type for name in mapping.fields}
         self.forms = [(name, FORMS[types[name]]) for name in mapping.fields if types[name] in FORMS]
 
     def chunk(self, rows: list[RawRow]) -> ShapeChunk:
-        chunk = ShapeChunk(kind=self.kind, fields=self.mapping.fields, match=self.match, again=self.again)
+        chunk = ShapeChunk(
+            kind=self.kind, fields=self.mapping.fields, match=self.match, again=self.again, writeback=self.writeback
+        )
         self.add(chunk, rows)
         return chunk
 

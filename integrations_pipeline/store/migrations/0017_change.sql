@@ -8,7 +8,15 @@ ALTER TABLE integrations.link
     ADD COLUMN answered_version text COLLATE "C";       -- of the answer to our last write: an older row is late
 CREATE INDEX link_recheck ON integrations.link (connection, stream) WHERE recheck;
 
-ALTER TABLE integrations.stream_state ADD COLUMN merged_below xid8;     -- edits stamped below are in the outbox
+-- Up to where edits made here were looked at for a stream that is written. A row of its own, so that looking never waits
+-- for a chunk's commit, nor the other way round.
+CREATE TABLE integrations.merge_state (
+    connection   text NOT NULL,
+    stream       text NOT NULL,
+    merged_below xid8 NOT NULL DEFAULT '0',             -- edits stamped below are in the outbox
+    declared     text,                                  -- digest of the `write` block; another one looks at all again
+    PRIMARY KEY (connection, stream)
+);
 
 -- What is to be written to a source, one row per record and write.
 --

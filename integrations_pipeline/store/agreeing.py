@@ -1,0 +1,185 @@
+"""What was agreed with a source by a write: the link, made or brought up to date in the transaction that notes the
+answer. The answer itself is landed later, under the stream's lease; until then its version keeps older rows away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from integrations_pipeline.store.shaping import LOCK_KIND
+from integrations_pipeline.store.tables import canonical_table
+
+# The link of the record that was written, if there is one; whose it is tells `canonical_id`.
+LINK = """
+SELECT canonical_id, base, deleted_at IS NULL FROM integrations.link
+WHERE connection = %(connection)s AND stream = %(stream)s AND external_id = %(external_id)s FOR UPDATE
+"""
+
+# A poll or an event brought the created record before its create was noted, and made a canonical row of its own.
+MOVE = """
+UPDATE integrations.link SET canonical_id = %(canonical_id)s
+WHERE connection = %(connection)s AND stream = %(stream)s AND external_id = %(external_id)s
+"""
+OTHERS = "SELECT count(*) FROM integrations.link WHERE canonical_id = %s AND deleted_at IS NULL"
+LEAVE = "UPDATE {canonical} SET deleted_at = now() WHERE id = %s AND deleted_at IS NULL"
+NOTE = """
+INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail)
+VALUES (%(run_id)s, %(connection)s, %(stream)s, %(external_id)s, 'push', %(decision)s, %(reason)s, %(detail)s)
+"""
+
+AGREE = """
+INSERT INTO integrations.link
+    (connection, stream, external_id, kind, canonical_id, base, sent, remote_version, answered_version, run_id)
+VALUES (%(connection)s, %(stream)s, %(external_id)s, %(kind)s, %(canonical_id)s, %(base)s, %(sent)s, %(version)s,
+        %(version)s, %(run_id)s)
+ON CONFLICT (connection, stream, external_id) DO UPDATE
+SET base = link.base || excluded.base, sent = nullif((coalesce(link.sent, '{}') - %(fields)s::text[])
+        || coalesce(excluded.sent, '{}'), '{}'),
+    pending = nullif(link.pending - %(fields)s::text[], '{}'),
+    answered_version = excluded.answered_version, deleted_at = NULL
+"""
+
+# Dead links of the same record: it was created anew, and isn't asked for again.
+ANEW = """
+UPDATE integrations.link SET recheck = false
+WHERE connection = %(connection)s AND stream = %(stream)s AND canonical_id = %(canonical_id)s AND deleted_at IS NOT NULL
+"""
+
+UNKEPT = """
+INSERT INTO integrations.conflict
+    (connection, stream, external_id, kind, canonical_id, field, base, ours, theirs, reason, run_id)
+VALUES (%(connection)s, %(stream)s, %(external_id)s, %(kind)s, %(canonical_id)s, %(field)s, %(base_value)s, %(ours)s,
+        %(theirs)s, 'the source took the write and kept its own value', %(run_id)s)
+ON CONFLICT (connection, stream, external_id, field) WHERE status = 'open'
+DO UPDATE SET ours = excluded.ours, theirs = excluded.theirs
+"""
+
+UNLINK = """
+UPDATE integrations.link SET deleted_at = now(), recheck = false
+WHERE connection = %(connection)s AND stream = %(stream)s AND external_id = %(external_id)s AND deleted_at IS NULL
+"""
+
+
+class Written(Protocol):
+    """A row of the outbox."""
+
+    connection: str
+    stream: str
+    kind: str
+    canonical_id: UUID
+    external_id: str | None
+    operation: str
+    changes: dict[str, Any]
+    run_id: UUID | None
+
+
+class ElsewhereError(Exception):
+    """The source answered with a record that belongs to another canonical one: a person must say which is which."""
+
+
+@dataclass
+class Agreement:
+    """One write that the source took. ``theirs``: its answer as mapped, in the form of a base; None where it has none,
+    and what was sent counts. ``version``: the answer's; None where there was none."""
+
+    session: psycopg.Connection[Any]
+    written: Written
+    external_id: str
+    theirs: dict[str, Any] | None
+    version: str | None
+
+    @property
+    def names(self) -> dict[str, Any]:
+        one = self.written
+        return {
+            "connection": one.connection,
+            "stream": one.stream,
+            "kind": one.kind,
+            "canonical_id": one.canonical_id,
+            "external_id": self.external_id,
+            "run_id": one.run_id,
+        }
+
+    def note(self) -> None:
+        sent = self.written.changes
+        self.session.execute(LOCK_KIND, (self.written.kind,))
+        base = self.known() or {}
+        theirs = sent if self.theirs is None else self.theirs
+        taken = {name: theirs.get(name) for name in sent}
+        unkept = [name for name in sent if kept_its_own(base, name, sent[name], taken[name])]
+        own_form = {name: sent[name] for name in sent if taken[name] != sent[name] and name not in unkept}
+        values = {
+            "base": Jsonb(taken if base else theirs | taken),
+            "sent": Jsonb(own_form) if own_form else None,
+            "fields": list(sent),
+            "version": self.version,
+        }
+        self.session.execute(AGREE, self.names | values)
+        self.session.execute(ANEW, self.names)
+        for name in unkept:
+            parked = {"field": name, "base_value": Jsonb(base.get(name)), "ours": Jsonb(sent[name])}
+            self.session.execute(UNKEPT, self.names | parked | {"theirs": Jsonb(taken[name])})
+        self.decide()
+
+    def known(self) -> dict[str, Any] | None:
+        """The link's base; None where there is no link. Raises ElsewhereError."""
+        row = self.session.execute(LINK, self.names).fetchone()
+        if row is None:
+            return None
+        canonical_id, base, live = row
+        if canonical_id != self.written.canonical_id:
+            self.join(canonical_id, live)
+        return dict(base)
+
+    def join(self, other: UUID, live: bool) -> None:
+        """The record is already known as another canonical one, which was made of it alone: both become one."""
+        held = self.session.execute(OTHERS, (other,)).fetchone()
+        if live and held is not None and held[0] > 1:
+            raise ElsewhereError(f"{self.external_id} belongs to the {self.written.kind} {other}")
+        self.session.execute(MOVE, self.names)
+        self.session.execute(sql.SQL(LEAVE).format(canonical=canonical_table(self.written.kind)), (other,))
+        why = {"decision": "matched", "reason": "the record that was created", "detail": Jsonb({"was": str(other)})}
+        self.session.execute(NOTE, self.names | why)
+
+    def decide(self) -> None:
+        decision = "created" if self.written.operation == "create" else "updated"
+        told = {"decision": decision, "reason": "written to the source", "detail": Jsonb(self.written.changes)}
+        self.session.execute(NOTE, self.names | told)
+
+
+def settle(
+    session: psycopg.Connection[Any],
+    written: Written,
+    *,
+    external_id: str,
+    theirs: dict[str, Any] | None,
+    version: str | None,
+) -> None:
+    """Notes in the caller's transaction that the source took a create or an update. Raises ElsewhereError, and nothing
+    is to be committed then."""
+    Agreement(session, written, external_id, theirs, version).note()
+
+
+def unlink(session: psycopg.Connection[Any], written: Written) -> None:
+    """Notes in the caller's transaction that the source deleted the record."""
+    session.execute(LOCK_KIND, (written.kind,))
+    names = {"connection": written.connection, "stream": written.stream, "external_id": written.external_id}
+    session.execute(UNLINK, names)
+    told = {"run_id": written.run_id, "decision": "deleted", "reason": "deleted at the source by us", "detail": None}
+    session.execute(NOTE, names | told)
+
+
+def kept_its_own(base: dict[str, Any], name: str, sent: Any, taken: Any) -> bool:
+    """Whether the answer holds the value from before the write, and not another form of what was sent."""
+    return name in base and taken == base[name] and taken != sent and plain(taken) != plain(sent)
+
+
+def plain(value: Any) -> Any:
+    """A text without what sources like to normalise."""
+    return " ".join(value.casefold().split()) if isinstance(value, str) else value

@@ -1,0 +1,466 @@
+"""Merging field by field: what both sides changed is settled by the declared policy, and nothing goes out twice."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from integrations_pipeline.spec.conditions import parse_condition
+from integrations_pipeline.spec.errors import ConfigError
+from integrations_pipeline.spec.values import version_text
+from integrations_pipeline.store.agreed import Writeback
+from integrations_pipeline.store.agreeing import ElsewhereError, settle, unlink
+from integrations_pipeline.store.changes import Finding
+from integrations_pipeline.store.conflicts import open_conflicts, resolve
+from integrations_pipeline.store.shaping import ShapeChunk, shape_chunk
+from integrations_pipeline_tests.store.parts import CUSTOMER, counted, run
+from integrations_pipeline_tests.store.test_shaping import FIELDS, land_raw, shaped
+
+POLICIES = ("remote_wins", "local_wins", "newest_wins", "review")
+ONE = Decimal(1)
+LONG_AGO, TO_COME = "2020-01-01T00:00:00.000000Z", "2999-01-01T00:00:00.000000Z"
+READY = "UPDATE integrations.stream_state SET watermark = '1', shaped_below = '1' RETURNING 1"
+
+
+def writing(policy: str = "remote_wins", when_deleted: str | None = None, **policies: str) -> Writeback:
+    """All plain fields are written, with one policy unless named."""
+    named = dict.fromkeys(("email", "name", "worth", "visits", "joined", "extra"), policy) | policies
+    return Writeback(named, when_deleted or policy, {}, creates=True, updates=True, deletes=True)
+
+
+def shape(lease, writeback, *upserts, deletes=(), match=()):
+    done = ShapeChunk(CUSTOMER, FIELDS, match, list(upserts), list(deletes), writeback=writeback)
+    return counted(shape_chunk(lease, done).as_dict())
+
+
+def find(connect, writeback, connection="crm", create_when=None):
+    """One look at the edits; how many were queued."""
+    with connect() as session, session.transaction():
+        condition = parse_condition(create_when) if create_when else None
+        found = Finding(session, connection, "contacts", CUSTOMER, writeback, condition, "declared").queue()
+    return counted(vars(found))
+
+
+def outbox(look, connection="crm"):
+    return look(
+        "SELECT external_id, operation, changes FROM integrations.outbox WHERE connection = %s AND status = 'queued'"
+        " ORDER BY id",
+        connection,
+    )
+
+
+def answered(connect, look, theirs: Any = None, connection="crm", version="9", external_id=None):
+    """The source takes the oldest queued change, and answers as it is mapped."""
+    columns = "id, connection, stream, kind, canonical_id, external_id, operation, changes, run_id"
+    (found,) = look(
+        f"UPDATE integrations.outbox SET status = 'done' WHERE id = (SELECT min(id) FROM integrations.outbox"
+        f" WHERE connection = %s AND status = 'queued') RETURNING {columns}",
+        connection,
+    )
+    written = SimpleNamespace(**dict(zip(columns.split(", "), found, strict=True)))
+    with connect() as session, session.transaction():
+        if written.operation == "delete":
+            unlink(session, written)
+        else:
+            key = external_id or written.external_id
+            settle(session, written, external_id=key, theirs=theirs, version=version)
+    return written
+
+
+def value(look, column="name"):
+    return look(f"SELECT {column} FROM canonical.customer ORDER BY id")[0][0]
+
+
+@pytest.fixture
+def known(connect, look):
+    """One contact, read and ready to be written."""
+    with run(connect) as lease:
+        land_raw(lease, "1")
+        shape(lease, writing(), shaped("1", email="a@x", name="A", worth=ONE))
+    look(READY)
+    look("UPDATE canonical.customer SET edited_at = now() RETURNING 1")
+
+
+def edit(look, **values: Any):
+    for column, new in values.items():
+        look(f"UPDATE canonical.customer SET {column} = %s RETURNING 1", new)
+
+
+def delete(look):
+    look("WITH gone AS (DELETE FROM canonical.customer) SELECT 1")
+
+
+def test_nothing_goes_out_where_nothing_was_edited(connect, look, known):
+    assert find(connect, writing()) == {}
+    assert find(connect, writing()) == {}
+    assert outbox(look) == []
+
+
+def test_an_edit_goes_out_once_and_further_ones_change_what_waits(connect, look, known):
+    edit(look, name="edited")
+    assert find(connect, writing()) == {"updates": 1}
+    assert find(connect, writing()) == {}
+    assert outbox(look) == [("1", "update", {"name": "edited"})]
+    edit(look, email="b@x", name="again")
+    assert find(connect, writing()) == {"updates": 1}
+    assert outbox(look) == [("1", "update", {"email": "b@x", "name": "again"})]
+
+
+def test_an_edit_that_is_rolled_back_is_never_sent(connect, look, known):
+    with connect() as session, pytest.raises(psycopg.errors.DivisionByZero), session.transaction():
+        session.execute("UPDATE canonical.customer SET name = 'gone'")
+        session.execute("SELECT 1 / 0")
+    assert find(connect, writing()) == {}
+
+
+def test_an_edit_still_open_while_it_is_looked_is_found_later(connect, look, known):
+    with connect() as editor, editor.transaction():
+        editor.execute("UPDATE canonical.customer SET name = 'late'")
+        look("SELECT pg_current_xact_id()")
+        assert find(connect, writing()) == {}
+    assert find(connect, writing()) == {"updates": 1}
+
+
+@pytest.mark.parametrize(
+    ("column", "ours", "form"),
+    [
+        ("worth", "12.500", "12.5"), ("worth", "100", "100"), ("worth", None, None), ("visits", 2**62, 2**62),
+        ("joined", datetime(2024, 1, 2, 3, 4, 5, 6, tzinfo=UTC), "2024-01-02T03:04:05.000006Z"),
+        ("joined", datetime(2024, 1, 2, tzinfo=UTC), "2024-01-02T00:00:00.000000Z"), ("extra", "[1, null]", [1, None]),
+    ],
+)  # fmt: skip
+def test_values_go_out_in_the_form_of_a_base_and_their_echo_is_no_change(connect, look, known, column, ours, form):
+    edit(look, **{column: ours})
+    assert find(connect, writing()) == {"updates": 1}
+    assert outbox(look) == [("1", "update", {column: form})]
+    answered(connect, look)
+    assert find(connect, writing()) == {}
+    look("UPDATE canonical.customer SET edit_stamp = pg_current_xact_id() RETURNING 1")
+    assert find(connect, writing()) == {}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_different_fields_are_merged_whatever_the_policy(connect, look, known, policy):
+    edit(look, name="ours")
+    with run(connect) as lease:
+        assert shape(lease, writing(policy), shaped("1", "2", email="theirs@x", name="A", worth=ONE)) == {"updated": 1}
+    assert look("SELECT email, name FROM canonical.customer") == [("theirs@x", "ours")]
+    assert find(connect, writing(policy)) == {"updates": 1}
+    assert outbox(look) == [("1", "update", {"name": "ours"})]
+    assert look("SELECT count(*) FROM integrations.conflict") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("policy", "version", "kept", "sent"),
+    [
+        ("remote_wins", LONG_AGO, "theirs", []),
+        ("local_wins", TO_COME, "ours", [("1", "update", {"name": "ours"})]),
+        ("newest_wins", TO_COME, "theirs", []),
+        ("newest_wins", LONG_AGO, "ours", [("1", "update", {"name": "ours"})]),
+        ("newest_wins", "00000000000000000002", "theirs", []),
+        ("review", TO_COME, "ours", []),
+    ],
+)
+def test_the_same_field_goes_by_its_policy(connect, look, known, policy, version, kept, sent):
+    edit(look, name="ours")
+    with run(connect) as lease:
+        shape(lease, writing(policy), shaped("1", version, email="a@x", name="theirs", worth=ONE))
+    assert value(look) == kept
+    find(connect, writing(policy))
+    assert outbox(look) == sent
+    ((detail,),) = look("SELECT detail FROM integrations.decision WHERE decision = 'merged'")
+    assert detail["name"].items() >= {"base": "A", "ours": "ours", "theirs": "theirs", "policy": policy}.items()
+    assert len(look("SELECT 1 FROM integrations.conflict WHERE status = 'open'")) == (policy == "review")
+
+
+def test_both_to_the_same_is_no_conflict(connect, look, known):
+    edit(look, name="same")
+    with run(connect) as lease:
+        shape(lease, writing("review"), shaped("1", "2", email="a@x", name="same", worth=ONE))
+    assert find(connect, writing("review")) == {}
+    assert look("SELECT count(*) FROM integrations.conflict") == [(0,)]
+
+
+@pytest.fixture
+def parked(connect, look, known):
+    edit(look, name="ours")
+    with run(connect) as lease:
+        shape(lease, writing("review"), shaped("1", "2", email="a@x", name="theirs", worth=ONE))
+    with connect() as session:
+        (found,) = open_conflicts(session)
+    assert (found.field, found.base, found.ours, found.theirs) == ("name", "A", "ours", "theirs")
+    assert find(connect, writing("review")) == {}
+    return found.id
+
+
+@pytest.mark.parametrize(
+    ("side", "given", "kept", "sent"),
+    [
+        ("ours", None, "ours", [{"name": "ours"}]),
+        ("theirs", None, "theirs", []),
+        ("value", "both", "both", [{"name": "both"}]),
+    ],
+)
+def test_a_person_decides(connect, look, parked, side, given, kept, sent):
+    with connect() as session:
+        resolve(session, parked, side, value=given, by="ann")
+    find(connect, writing("review"))
+    assert value(look) == kept
+    assert [changes for _, _, changes in outbox(look)] == sent
+    with connect() as session, pytest.raises(ConfigError, match="isn't open"):
+        resolve(session, parked, side)
+
+
+def test_a_value_that_the_column_cannot_hold_leaves_the_conflict_open(connect, look, known):
+    edit(look, worth=5)
+    with run(connect) as lease:
+        shape(lease, writing("review"), shaped("1", "2", email="a@x", name="A", worth=Decimal(7)))
+    with connect() as session:
+        (found,) = open_conflicts(session)
+        with pytest.raises(ConfigError, match="worth can't hold 'many'"):
+            resolve(session, found.id, "value", value="many")
+        assert len(open_conflicts(session)) == 1
+        resolve(session, found.id, "theirs")
+    assert value(look, "worth") == 7
+
+
+def test_a_conflict_follows_both_sides_and_ends_when_they_agree(connect, look, parked):
+    with run(connect) as lease:
+        shape(lease, writing("review"), shaped("1", "3", email="a@x", name="theirs again", worth=ONE))
+    with connect() as session:
+        assert [one.theirs for one in open_conflicts(session)] == ["theirs again"]
+    edit(look, name="theirs again")
+    assert find(connect, writing("review")) == {}
+    assert look("SELECT status FROM integrations.conflict") == [("settled",)]
+
+
+def test_the_other_fields_of_a_parked_record_go_on(connect, look, parked):
+    edit(look, email="new@x")
+    assert find(connect, writing("review")) == {"updates": 1}
+    assert outbox(look) == [("1", "update", {"email": "new@x"})]
+
+
+def test_an_answer_in_another_form_is_agreed_and_never_comes_back(connect, look, known):
+    edit(look, name="  Ann  ")
+    find(connect, writing())
+    answered(connect, look, {"email": "a@x", "name": "ann", "worth": "1"})
+    assert find(connect, writing()) == {}
+    with run(connect) as lease:  # the echo
+        shape(lease, writing("review"), shaped("1", "9", email="a@x", name="ann", worth=ONE))
+    assert value(look) == "  Ann  "
+    assert find(connect, writing()) == {}
+    assert look("SELECT count(*) FROM integrations.conflict") == [(0,)]
+    edit(look, name="Bob")
+    assert find(connect, writing()) == {"updates": 1}
+
+
+def test_what_a_source_would_not_take_waits_for_a_person(connect, look, known):
+    edit(look, name="Bob")
+    find(connect, writing())
+    answered(connect, look, {"email": "a@x", "name": "A", "worth": "1"})
+    assert find(connect, writing()) == {}
+    with connect() as session:
+        (found,) = open_conflicts(session)
+    assert (found.ours, found.theirs) == ("Bob", "A")
+    assert "kept its own" in found.reason
+
+
+def test_a_row_read_before_our_write_is_late(connect, look, known):
+    edit(look, name="written")
+    find(connect, writing())
+    answered(connect, look, version="5")
+    with run(connect) as lease:
+        late = shaped("1", "4", email="a@x", name="read before", worth=ONE)
+        assert shape(lease, writing(), late) == {"unchanged": 1}
+        assert value(look) == "written"
+        later = shaped("1", "6", email="a@x", name="written after", worth=ONE)
+        assert shape(lease, writing(), later) == {"updated": 1}
+    assert value(look) == "written after"
+
+
+def test_an_edit_while_a_write_is_under_way_goes_out_after_it(connect, look, known):
+    edit(look, name="first")
+    find(connect, writing())
+    sending = "tries = 1, lease_id = %s, leased_until = now(), status = 'sending'"
+    look(f"UPDATE integrations.outbox SET {sending} RETURNING 1", uuid4())
+    assert find(connect, writing()) == {}
+    edit(look, name="second")
+    assert find(connect, writing()) == {"updates": 1}
+    assert outbox(look) == [("1", "update", {"name": "second"})]
+
+
+def test_what_was_refused_for_good_is_not_asked_again_until_it_is_edited(connect, look, known):
+    edit(look, name="bad")
+    find(connect, writing())
+    look("UPDATE integrations.outbox SET tries = 1, status = 'dead' RETURNING 1")
+    look("UPDATE canonical.customer SET edit_stamp = pg_current_xact_id() RETURNING 1")
+    assert find(connect, writing()) == {}
+    edit(look, name="good")
+    assert find(connect, writing()) == {"updates": 1}
+
+
+def test_a_record_from_elsewhere_is_created_where_it_belongs_and_only_there(connect, look, known):
+    with run(connect, connection="shop") as lease:
+        land_raw(lease, "s")
+        shape(lease, writing(), shaped("s", email="s@x", name="Sue", visits=3), shaped("t", name="Tim", visits=1))
+    look(READY)
+    assert find(connect, writing(), create_when={"visits": [3]}) == {"creates": 1}
+    assert [(key, operation, changes["name"]) for key, operation, changes in outbox(look)] == [(None, "create", "Sue")]
+    assert find(connect, writing(), create_when={"visits": [3]}) == {}
+    answered(connect, look, external_id="new")
+    assert find(connect, writing(), create_when={"visits": [3]}) == {}
+    with run(connect) as lease:  # the echo
+        everything = shaped("new", email="s@x", name="Sue", visits=3)
+        shape(lease, writing(), everything)
+    assert look("SELECT count(*) FROM canonical.customer") == [(3,)]
+    assert find(connect, writing(), create_when={"visits": [3]}) == {}
+
+
+def test_nothing_is_created_before_the_source_was_read_to_its_end(connect, look, known):
+    look("UPDATE integrations.stream_state SET watermark = NULL RETURNING 1")
+    edit(look, name="edited")
+    assert find(connect, writing()) == {}
+    look(READY)
+    assert find(connect, writing()) == {"updates": 1}
+
+
+def test_an_event_that_overtakes_its_own_create_makes_one_record(connect, look, known):
+    look("INSERT INTO canonical.customer (name) VALUES ('Eve') RETURNING 1")
+    assert find(connect, writing()) == {"creates": 1}
+    with run(connect) as lease:
+        shape(lease, writing(), shaped("e", name="Eve"))
+    answered(connect, look, external_id="e")
+    assert look("SELECT name, count(*) FROM canonical.customer WHERE deleted_at IS NULL GROUP BY 1 ORDER BY 1") == [
+        ("A", 1), ("Eve", 1)
+    ]  # fmt: skip
+    find(connect, writing())
+    assert outbox(look) == []
+
+
+def test_an_answer_that_is_anothers_record_is_refused(connect, look, known):
+    with run(connect, connection="shop") as lease:
+        shape(lease, writing(), shaped("s", email="a@x"), match=[["email"]])
+    look("INSERT INTO canonical.customer (name) VALUES ('Eve') RETURNING 1")
+    find(connect, writing())
+    with pytest.raises(ElsewhereError):
+        answered(connect, look, external_id="1")
+
+
+def test_a_deletion_here_goes_out_and_is_not_brought_back(connect, look, known):
+    delete(look)
+    assert find(connect, writing()) == {"deletes": 1}
+    answered(connect, look)
+    assert find(connect, writing()) == {}
+    assert look("SELECT deleted_at IS NOT NULL FROM integrations.link") == [(True,)]
+
+
+@pytest.mark.parametrize(
+    ("policy", "version", "alive", "sent"),
+    [
+        ("remote_wins", LONG_AGO, True, []),
+        ("local_wins", TO_COME, False, ["delete"]),
+        ("newest_wins", TO_COME, True, []),
+        ("newest_wins", LONG_AGO, False, ["delete"]),
+        ("review", TO_COME, False, []),
+    ],
+)
+def test_deleted_here_and_changed_there(connect, look, known, policy, version, alive, sent):
+    delete(look)
+    with run(connect) as lease:
+        shape(lease, writing(policy), shaped("1", version, email="a@x", name="theirs", worth=ONE))
+    find(connect, writing(policy))
+    assert look("SELECT deleted_at IS NULL FROM canonical.customer") == [(alive,)]
+    assert [operation for _, operation, _ in outbox(look)] == sent
+    assert len(look("SELECT 1 FROM integrations.conflict WHERE status = 'open'")) == (policy == "review")
+
+
+@pytest.mark.parametrize(
+    ("policy", "alive", "sent"),
+    [("remote_wins", False, []), ("local_wins", True, ["create"]), ("review", True, [])],
+)
+def test_changed_here_and_deleted_there(connect, look, known, policy, alive, sent):
+    edit(look, name="ours")
+    with run(connect) as lease:
+        shape(lease, writing(policy), deletes=["1"])
+    find(connect, writing(policy))
+    assert look("SELECT deleted_at IS NULL FROM canonical.customer") == [(alive,)]
+    assert [operation for _, operation, _ in outbox(look)] == sent
+
+
+def test_newest_wins_between_a_deletion_there_and_an_edit_here(connect, look, known):
+    edit(look, name="ours")
+    look("UPDATE raw.crm__contacts SET version = %s RETURNING 1", version_text(datetime.now(UTC) + timedelta(hours=1)))
+    with run(connect) as lease:
+        shape(lease, writing("newest_wins"), deletes=["1"])
+    assert look("SELECT deleted_at IS NULL FROM canonical.customer") == [(False,)]
+
+
+@pytest.mark.parametrize(("side", "alive", "sent"), [("ours", True, ["create"]), ("theirs", False, [])])
+def test_a_person_decides_about_a_record_deleted_there(connect, look, known, side, alive, sent):
+    edit(look, name="ours")
+    with run(connect) as lease:
+        shape(lease, writing("review"), deletes=["1"])
+    with connect() as session:
+        (found,) = open_conflicts(session)
+        resolve(session, found.id, side)
+    find(connect, writing("review"))
+    assert look("SELECT deleted_at IS NULL FROM canonical.customer") == [(alive,)]
+    assert [operation for _, operation, _ in outbox(look)] == sent
+
+
+@pytest.mark.parametrize(("side", "alive", "sent"), [("ours", False, ["delete"]), ("theirs", True, [])])
+def test_a_person_decides_about_a_record_deleted_here(connect, look, known, side, alive, sent):
+    delete(look)
+    with run(connect) as lease:
+        shape(lease, writing("review"), shaped("1", "2", email="a@x", name="theirs", worth=ONE))
+    assert find(connect, writing("review")) == {}
+    with connect() as session:
+        (found,) = open_conflicts(session)
+        resolve(session, found.id, side)
+    find(connect, writing("review"))
+    assert look("SELECT name, deleted_at IS NULL FROM canonical.customer") == [("theirs", alive)]
+    assert [operation for _, operation, _ in outbox(look)] == sent
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept", "sent", "parked"),
+    [
+        ("remote_wins", "Shop", [{"worth": "1"}], 0),
+        ("local_wins", "A", [{"name": "A", "worth": "1"}], 0),
+        ("newest_wins", "Shop", [{"worth": "1"}], 0),
+        ("review", "A", [{"worth": "1"}], 1),
+    ],
+)
+def test_a_match_goes_by_the_policies_and_fills_both_sides(connect, look, known, policy, kept, sent, parked):
+    with run(connect, connection="shop") as lease:
+        theirs = shaped("s", TO_COME, email="a@x", name="Shop", visits=3)
+        assert shape(lease, writing(policy), theirs, match=[["email"]]) == {"updated": 1}
+    look(READY)
+    find(connect, writing(policy), "shop")
+    assert look("SELECT name, worth, visits FROM canonical.customer") == [(kept, 1, 3)]
+    assert [changes for _, _, changes in outbox(look, "shop")] == sent
+    assert look("SELECT count(*) FROM integrations.conflict WHERE status = 'open'") == [(parked,)]
+
+
+def test_a_record_that_may_be_one_of_several_is_not_created_there_meanwhile(connect, look, known):
+    look("INSERT INTO canonical.customer (name, email) VALUES ('Twin', 'a@x') RETURNING 1")
+    with run(connect, connection="shop") as lease:
+        land_raw(lease, "s")
+        shape(lease, writing(), shaped("s", email="a@x"), match=[["email"]])
+    look(READY)
+    assert find(connect, writing(), "shop") == {}
+
+
+def test_an_edited_write_block_looks_at_every_record_again(connect, look, known):
+    only_email = Writeback({"email": "remote_wins"}, "remote_wins", {}, creates=True, updates=True, deletes=True)
+    edit(look, name="edited")
+    assert find(connect, only_email) == {}
+    with connect() as session, session.transaction():
+        found = Finding(session, "crm", "contacts", CUSTOMER, writing(), None, "edited").queue()
+    assert found.updates == 1
