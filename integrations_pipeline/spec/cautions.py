@@ -61,10 +61,7 @@ def unproven_seams(every: list[Listed]) -> Iterator[Doubt]:
 
 
 def creates(stream: Stream) -> bool:
-    write = stream.write
-    return write is not None and (
-        write.create is not None or (write.batch is not None and write.batch.create is not None)
-    )
+    return stream.write is not None and stream.write.creates
 
 
 def rivals(every: list[Listed]) -> Iterator[Doubt]:

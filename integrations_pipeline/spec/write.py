@@ -12,6 +12,9 @@ from integrations_pipeline.spec.forms import Call, Duration, Model
 from integrations_pipeline.spec.paths import WHOLE, Path, PathText, parse_path
 from integrations_pipeline.spec.places import SendPlaceText
 
+Operation = Literal["create", "update", "delete"]
+"""What one change does to one record."""
+
 Policy = Literal["remote_wins", "local_wins", "newest_wins", "review"]
 
 
@@ -64,6 +67,10 @@ class Batch(Model):
             raise ValueError("at least one of create, update, upsert was expected")
         return self
 
+    def call_of(self, operation: Operation) -> Call | None:
+        """The call for many changes of that kind; None where they go one by one."""
+        return None if operation == "delete" else getattr(self, operation) or self.upsert
+
 
 class Write(Model):
     """The `write` block: which canonical fields leave, by which calls, and who wins a conflict."""
@@ -82,3 +89,20 @@ class Write(Model):
     create_when: ConditionText | None = None
     conflict: dict[str, Policy] = {}
     when_deleted: Policy | None = None
+
+    def call_of(self, operation: Operation) -> WriteCall | None:
+        """The call for one change of that kind: `upsert` where it has no call of its own."""
+        return getattr(self, operation) or (None if operation == "delete" else self.upsert)
+
+    def does(self, operation: Operation) -> bool:
+        """Whether such a change is ever sent, alone or in a batch."""
+        return self.call_of(operation) is not None or bool(self.batch and self.batch.call_of(operation))
+
+    @property
+    def creates(self) -> bool:
+        return self.does("create")
+
+    def replaces(self, operation: Operation) -> bool:
+        """Whether `<fields>` are to be all of them: what a create or a PUT doesn't name would be empty there."""
+        call = self.call_of(operation) or (self.batch.call_of(operation) if self.batch else None)
+        return operation == "create" or (call is not None and call.method == "PUT")

@@ -6,19 +6,17 @@ mapping, an interrupted run or a full refresh's tombstones left, and references 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from decimal import Decimal
 from functools import partial
-from typing import Any
 
 from integrations_pipeline.boundary import Landing
 from integrations_pipeline.mapping import Mapped, Mapping
+from integrations_pipeline.mapping.forms import FORMS
 from integrations_pipeline.spec.connection import Kind
 from integrations_pipeline.spec.decoding import encode_ascii
 from integrations_pipeline.spec.limits import CHUNK_RECORDS
 from integrations_pipeline.spec.streams import Stream
-from integrations_pipeline.spec.values import version_text
 from integrations_pipeline.store.agreed import writeback_of
 from integrations_pipeline.store.lease import Lease
 from integrations_pipeline.store.shaping import (
@@ -187,12 +185,3 @@ class Shaper:
             base.update(mapped.references)
             references = {name: (self.mapping.references[name], key) for name, key in mapped.references.items()}
         return ShapedRow(row.external_id, mapped.values, base, references, row.version)
-
-
-def decimal_form(value: Decimal) -> str:
-    """Equal amounts have one form, whatever zeros they came with."""
-    return format(value.normalize(), "f") if value else "0"
-
-
-FORMS: dict[str, Callable[[Any], Any]] = {"decimal": decimal_form, "timestamp": version_text, "date": version_text}
-"""By type, how a value is kept in a link's base where it isn't JSON already: equal values have one form."""

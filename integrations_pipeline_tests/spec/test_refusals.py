@@ -381,7 +381,23 @@ CASES: dict[str, list[tuple[str, str, str]]] = {
             ("{from: a, where: {b: 1}, take: c}", "is one item of a list"),
             ("{from: a, values: {x: one, y: one}}", "has several values that become 'one'"),
             ("a.0.b", "comes from a.0.b, which is no key of an object"),
+            ('{from: a, values: {x: 1, y: "1"}}', "has several values that become 1"),
+            ("{from: a, apply: [{date: '%d.%m'}]}", "uses date: a time written as %d.%m doesn't name its day"),
+            ("{from: a, apply: [{minor_units: cur}]}", "uses minor_units: a new record's cur isn't known"),
         )
+    ]
+    + [
+        (
+            WRITTEN + "        name: email.address\n    write: {fields: [email, name], create: POST /c}  #!\n",
+            "streams.orders.write.fields[1]",
+            "name comes from email.address, which email writes already",
+        ),
+        (
+            MAPPED + "        name: a\n    fields: {a: {type: timestamp, formats: ['%H:%M'], zone: UTC}}\n"
+            "    write: {fields: [name], create: POST /c}  #!\n",
+            "streams.orders.write.fields[0]",
+            "name comes from a: a time written as %H:%M doesn't name its day",
+        ),
     ]
     + [
         (

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
-from integrations_pipeline.spec.mapping import NOT_INVERTIBLE, MapField
+from integrations_pipeline.spec.connection import Kind
+from integrations_pipeline.spec.mapping import NOT_INVERTIBLE, MapField, time_argument
 from integrations_pipeline.spec.placeholders import names_in
 from integrations_pipeline.spec.refusals.checked import Checked, Told, refusal
 from integrations_pipeline.spec.streams import Stream
@@ -32,14 +34,21 @@ def unmapped_write(c: Checked) -> Told:
 @refusal
 def one_way_field(c: Checked) -> Told:
     for path, stream, write in writes(c):
+        kind = c.kinds.get(stream.map.to) if stream.map else None
         for index, name in enumerate(write.fields):
-            field = stream.map.fields.get(name) if stream.map else None
-            reason = why_one_way(field, stream) if field else None
-            if reason:
-                yield (*path, "fields", index), f"a field that can be written back was expected: {name} {reason}"
+            if why := why_not_back(name, stream, kind):
+                yield (*path, "fields", index), f"a field that can be written back was expected: {name} {why}"
 
 
-def why_one_way(field: MapField, stream: Stream) -> str | None:
+def why_not_back(name: str, stream: Stream, kind: Kind | None) -> str | None:
+    """Why a canonical field can't be written to the source, or None. ``kind``: where it is known."""
+    field = stream.map.fields.get(name) if stream.map else None
+    if field is None:
+        return None
+    return why_one_way(field) or why_not_in_record(field, stream) or why_ambiguous(name, field, stream, kind)
+
+
+def why_one_way(field: MapField) -> str | None:
     """Why a canonical value can't become the source's value again, or None."""
     for source in ("join", "first"):
         if getattr(field, source) is not None:
@@ -51,11 +60,70 @@ def why_one_way(field: MapField, stream: Stream) -> str | None:
     for transform in field.apply:
         if transform.name in NOT_INVERTIBLE:
             return f"uses {transform.name}: {NOT_INVERTIBLE[transform.name]}"
-    ours = [repr(value) for value in (field.values or {}).values()]
-    twice = next((value for value in ours if ours.count(value) > 1), None)
+        formats = time_argument(transform.argument)[0] if transform.name in TIMES and transform.argument else None
+        if formats and not holds_day(formats[0]):
+            return f"uses {transform.name}: a time written as {formats[0]} doesn't name its day"
+    return None
+
+
+def why_ambiguous(name: str, field: MapField, stream: Stream, kind: Kind | None) -> str | None:
+    """Two values of theirs for one of ours, or two of our fields for one of theirs."""
+    target = kind.fields.get(name) if kind else None
+    plain = target is not None and target.type == "string"
+    ours = [str(our) if plain and not isinstance(our, bool) else repr(our) for our in (field.values or {}).values()]
+    twice = next(
+        (our for our, again in zip((field.values or {}).values(), ours, strict=True) if ours.count(again) > 1), None
+    )
     if twice is not None:
-        return f"has several values that become {twice}: it isn't known which to send"
-    return why_not_in_record(field, stream)
+        return f"has several values that become {twice!r}: it isn't known which to send"
+    declared = stream.fields.get(str(field.from_))
+    form = first_format(declared.formats) if declared else "iso"
+    if declared and declared.type in TIMES and not holds_day(form):
+        return f"comes from {field.from_}: a time written as {form} doesn't name its day"
+    return why_shared(name, field, stream) or why_no_currency(field, stream)
+
+
+def why_shared(name: str, field: MapField, stream: Stream) -> str | None:
+    """Two fields can't both say what stands at a path, or inside it."""
+    assert field.from_ is not None and stream.map is not None and stream.write is not None
+    parts = field.from_.parts
+    for other in stream.write.fields[: stream.write.fields.index(name)]:
+        source = stream.map.fields[other].from_ if other in stream.map.fields else None
+        if source is not None and source.parts[: len(parts)] == parts[: len(source.parts)]:
+            return f"comes from {field.from_}, which {other} writes already"
+    return None
+
+
+def why_no_currency(field: MapField, stream: Stream) -> str | None:
+    """A new record has no currency but the one that is sent with it."""
+    assert stream.map is not None and stream.write is not None
+    if not stream.write.creates:
+        return None
+    sent = {str(stream.map.fields[one].from_) for one in stream.write.fields if one in stream.map.fields}
+    for transform in field.apply:
+        path = transform.argument
+        if transform.name == "minor_units" and isinstance(path, str) and path not in {*sent, *stream.write.set}:
+            return f"uses minor_units: a new record's {path} isn't known, write or `set` it too"
+    return None
+
+
+TIMES = ("timestamp", "date")
+SAMPLE = datetime(2024, 2, 29, 13, 14, 15, tzinfo=UTC)
+
+
+def first_format(formats: list[str] | None) -> str:
+    """The one that is written."""
+    return formats[0] if formats else "iso"
+
+
+def holds_day(form: str) -> bool:
+    """Whether a time written so can be read with its year, month and day."""
+    if "%" not in form:
+        return True
+    try:
+        return datetime.strptime(SAMPLE.strftime(form), form).date() == SAMPLE.date()
+    except ValueError:
+        return False
 
 
 def why_not_in_record(field: MapField, stream: Stream) -> str | None:
