@@ -52,8 +52,8 @@ FORGET_PARENTS = "DELETE FROM integrations.stream_state WHERE connection = %s AN
 ALL_STOPPED = "SELECT DISTINCT connection FROM integrations.stream_state WHERE NOT active"
 STOPPED = "SELECT EXISTS (SELECT FROM integrations.stream_state WHERE connection = %s AND NOT active)"
 OWNED_TABLES = (
-    "link", "quarantine", "seen", "decision", "run_log", "rate_limit", "inbox", "dead_letter", "breaker", "token",
-    "profile", "drift",
+    "link", "quarantine", "seen", "missing", "decision", "run_log", "rate_limit", "inbox", "dead_letter", "breaker",
+    "token", "profile", "drift",
 )  # fmt: skip
 
 

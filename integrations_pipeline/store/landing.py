@@ -231,7 +231,8 @@ class Landing:
         outcomes = self.judge() if self.chunk.good else {}
         self.close_quarantine()
         rejected = [*self.chunk.rejected, *refused]
-        quarantine(self.held, self.session, "boundary", rejected, self.chunk.rejected_parents, self.chunk.read_at)
+        parents, read_at = self.chunk.rejected_parents, self.chunk.read_at
+        quarantine(self.held, self.session, "boundary", rejected, parents, read_at, self.chunk.refresh_id)
         self.decide_others()
         self.note_seen()
         counters = self.count(outcomes, len(refused), self.replace_children())

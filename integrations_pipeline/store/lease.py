@@ -44,7 +44,8 @@ ON CONFLICT (run_id, connection, stream) DO UPDATE SET mode = excluded.mode, not
 # A run's end.
 END_RUN = """
 UPDATE integrations.run_log SET status = %(status)s, finished_at = now(), error = %(error)s, resume_at = %(resume_at)s,
-    shaped = %(shaped)s, requests = requests + %(requests)s, waited_seconds = waited_seconds + %(waited_seconds)s
+    shaped = %(shaped)s, note = %(note)s,
+    requests = requests + %(requests)s, waited_seconds = waited_seconds + %(waited_seconds)s
 WHERE run_id = %(run_id)s AND connection = %(connection)s AND stream = %(stream)s
 RETURNING mode
 """
@@ -144,13 +145,20 @@ class Lease(Holder):
 
     def complete_refresh(
         self, refresh_id: UUID, at_most_percent: float, state: StateChange, *, replaced: bool = False
-    ) -> int:
+    ) -> refreshing.Ended:
         """Tombstones what the full refresh has not seen, forgets its keys and applies the state.
 
+        Where it met rows without a key that the refresh before hadn't, what is lacking is kept: it may be them.
+
         ``replaced``: the rows not seen are under keys of a former declaration, so that as many new ones must have come.
-        Returns the number of tombstones. Raises ContractError, nothing written, where they would be implausibly many.
+        Raises ContractError, nothing written, where they would be implausibly many.
         """
         return refreshing.complete(self, refresh_id, at_most_percent, state, replaced=replaced)
+
+    def end_full_read(self, state: StateChange) -> None:
+        """A full read that sets no tombstones has ended in the run it began in: applies the state, and closes the rows
+        without a key that it didn't meet."""
+        refreshing.end_read(self, state)
 
     def apply_state(self, state: StateChange) -> None:
         """A change of state without rows."""
@@ -165,6 +173,7 @@ class Lease(Holder):
         requests: int = 0,
         waited_seconds: float = 0.0,
         shaped: dict[str, Any] | None = None,
+        note: str | None = None,
     ) -> None:
         """The run's end, and what the stream remembers of it. ``requests`` and the wait are those no chunk counted."""
         outcome = {
@@ -175,6 +184,7 @@ class Lease(Holder):
             "requests": requests,
             "waited_seconds": waited_seconds,
             "shaped": Jsonb(shaped) if shaped is not None else None,
+            "note": note,
         }
 
         def end(session: psycopg.Connection[Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
+from uuid import UUID
 
 import psycopg
 
@@ -46,13 +47,18 @@ WITH given AS (
     UPDATE integrations.quarantine q
     SET attempts = q.attempts + known.attempts, last_seen = now(), run_id = %(run_id)s,
         hash = known.hash, parent_key = coalesce(known.parent_key, q.parent_key),
+        refresh_id = coalesce(%(refresh_id)s::uuid, q.refresh_id),
+        met = CASE WHEN %(refresh_id)s::uuid IS NULL THEN q.met
+                   ELSE known.attempts + CASE q.refresh_id WHEN %(refresh_id)s::uuid THEN q.met ELSE 0 END END,
         read_at = %(read_at)s, payload = known.payload::json, reasons = known.reasons::jsonb
     FROM known WHERE q.id = known.id
 ), opened AS (
     INSERT INTO integrations.quarantine
-        (connection, stream, stage, external_id, hash, payload, reasons, attempts, parent_key, read_at, run_id)
+        (connection, stream, stage, external_id, hash, payload, reasons, attempts, parent_key, read_at, run_id,
+         refresh_id, met)
     SELECT %(connection)s, %(stream)s, %(stage)s, external_id, hash, payload::json, reasons::jsonb, attempts,
-           parent_key, %(read_at)s, %(run_id)s
+           parent_key, %(read_at)s, %(run_id)s, %(refresh_id)s::uuid,
+           CASE WHEN %(refresh_id)s::uuid IS NULL THEN 0 ELSE attempts END
     FROM known WHERE id IS NULL AND NOT gone
 )
 INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail)
@@ -131,10 +137,12 @@ def quarantine(
     rejected: Sequence[Rejection],
     parents: Mapping[bytes, str] | None = None,
     read_at: datetime | None = None,
+    refresh_id: UUID | None = None,
 ) -> None:
     """Opens or repeats rows in quarantine, inside the caller's transaction. Of a key's repeats the last one is kept.
 
     ``parents``: hash → external id of the record that a row of a child stream is below. ``read_at``: of their page.
+    ``refresh_id``: the full refresh that met them.
     """
     if not rejected:
         return
@@ -158,6 +166,7 @@ def quarantine(
             "reasons": texts,
             "attempts": list(attempts.values()),
             "read_at": read_at,
+            "refresh_id": refresh_id,
             "parents": [(parents or {}).get(digest) for digest in digests],
         },
     )

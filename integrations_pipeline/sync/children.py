@@ -21,7 +21,7 @@ from integrations_pipeline.spec.watermarks import watermark_to_json
 from integrations_pipeline.store.parents import Parent, high_mark, parents
 from integrations_pipeline.store.state import StateChange, StreamState
 from integrations_pipeline.sync.declared import declaration, notice_edits
-from integrations_pipeline.sync.deletions import read_deletions, refreshed
+from integrations_pipeline.sync.deletions import feed_of, read_deletions, refreshed
 from integrations_pipeline.sync.listing import Listing, asked_of, final_watermark, plan, shown_past
 from integrations_pipeline.sync.lists import ask, read_windows, submit_states
 from integrations_pipeline.sync.pull import Pull
@@ -39,6 +39,7 @@ def pull_children(pull: Pull, *, full: bool) -> None:
         pull.start_run(round_["mode"])
     if round_["mode"] == "full":
         pull.begin_refresh(state.refresh_id if goes_on else None)
+    pull.whole = round_["mode"] == "full" and not goes_on and feed_of(pull.stream) is None
     pull.gathered.states.append(StateChange(round=round_, refresh_id=pull.refresh_id))
     read = read_inside if pull.stream.parent else read_below
     round_ = read(pull, round_)
@@ -91,7 +92,9 @@ def parents_of(pull: Pull, round_: dict[str, Any]) -> Iterator[list[Parent]]:
 
 
 def read_inside(pull: Pull, round_: dict[str, Any]) -> dict[str, Any]:
-    """Rows that lie in their parent's record and are replaced with it; a deleted parent holds none."""
+    """Rows that lie in their parent's record and are replaced with it; a deleted parent holds none. Where one came
+    without a key, those before it stay: it may be one of them."""
+    unsure = 0
     for batch in parents_of(pull, round_):
         rows: list[Any] = []
         keys: list[str] = []
@@ -99,9 +102,16 @@ def read_inside(pull: Pull, round_: dict[str, Any]) -> dict[str, Any]:
             inside = inside_of(pull.stream, parent)
             rows += inside
             keys += [parent.external_id] * len(inside)
-        pull.check_inside(rows, keys, pull.started_at)
-        pull.gathered.replaced_parents += [parent.external_id for parent in batch]
+        unnamed = pull.check_inside(rows, keys, pull.started_at)
+        unsure += len(unnamed)
+        replaced = [parent.external_id for parent in batch if parent.external_id not in unnamed]
+        pull.gathered.replaced_parents += replaced
         round_ = done_until(pull, round_, batch[-1])
+    if unsure:
+        pull.result.remark(
+            f"{unsure} records of {pull.stream.parent_stream} hold rows whose key can't be read: what else those lack "
+            "was kept. Look at `integrations quarantine list`; what is no record, name under `skip`"
+        )
     return round_
 
 

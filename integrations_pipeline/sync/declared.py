@@ -43,7 +43,8 @@ def notice_edits(pull: Pull, state: StreamState) -> StreamState:
     pull.rekeyed = "key" in edited
     if not edited:
         return state
-    pull.result.note = "; ".join(SAID[name] for name in edited)
+    for name in edited:
+        pull.result.remark(SAID[name])
     noted = {**now, "key": known["key"], "new_key": now["key"]} if pull.rekeyed else now
     if noted == known:  # begun before, and goes on
         return state

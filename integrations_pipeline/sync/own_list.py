@@ -9,7 +9,7 @@ from integrations_pipeline.spec.watermarks import watermark_to_json
 from integrations_pipeline.store.state import StateChange
 from integrations_pipeline.sync.counting import settled
 from integrations_pipeline.sync.declared import declaration, notice_edits
-from integrations_pipeline.sync.deletions import read_deletions, refreshed
+from integrations_pipeline.sync.deletions import feed_of, read_deletions, refreshed
 from integrations_pipeline.sync.listing import asked_of, final_watermark, plan, shown_past
 from integrations_pipeline.sync.lists import read_windows
 from integrations_pipeline.sync.pull import Pull
@@ -29,6 +29,7 @@ def pull_list(pull: Pull, *, full: bool) -> None:
         pull.start_run(listing.mode)
     if listing.mode == "full":
         pull.begin_refresh(state.refresh_id if listing.resumed else None)
+    pull.whole = listing.mode == "full" and not listing.resumed and feed_of(pull.stream) is None
     fresh = not listing.resumed and listing.mode == "incremental"
     read_windows(pull, listing, state.probe if fresh else None)
     watermark = final_watermark(pull.stream, listing)

@@ -120,6 +120,7 @@ class Pull:
         self.pages: list[Page] = []
         self.opened_at = self.clock.monotonic_seconds()
         self.refresh_id: UUID | None = None
+        self.whole = False  # all that the source has is read in this one run
         self.rekeyed = False  # the rows held have keys of another declaration
         self.ahead: dict[str, Reading] = {}  # by parent: lists below it whose turn comes later
         self.records = 0
@@ -185,14 +186,19 @@ class Pull:
         self.account(split, rows, read_at)
         return split
 
-    def check_inside(self, rows: list[Any], parent_keys: list[str], read_at: datetime) -> None:
-        """Puts rows that lay inside many parents' records through the boundary at once; each has its parent's key."""
+    def check_inside(self, rows: list[Any], parent_keys: list[str], read_at: datetime) -> set[str]:
+        """Puts rows that lay inside many parents' records through the boundary at once; each has its parent's key.
+
+        Returns the parents that hold a row whose own key can't be read: nobody can tell what such a parent lacks.
+        """
         split = self.boundary.split(rows, read_at)
         for row, position in zip(split.good, split.positions, strict=True):
             self.gathered.add(row, parent_keys[position])
         for bad, position in zip(split.rejected, split.rejected_positions, strict=True):
             self.gathered.rejected_parents[bad.hash] = parent_keys[position]
         self.account(split, rows, read_at)
+        bad_at = zip(split.rejected, split.rejected_positions, strict=True)
+        return {parent_keys[position] for bad, position in bad_at if bad.external_id is None}
 
     def account(self, split: Split, rows: list[Any], read_at: datetime) -> None:
         """What became of the rows that aren't good; all are counted."""
@@ -285,14 +291,20 @@ class Pull:
         self.profile.finish()
         save_profile(self.lease, *self.profile.changes())
         if self.refresh_id is None:
-            self.lease.apply_state(change)
+            end = self.lease.end_full_read if self.whole else self.lease.apply_state
+            end(change)
             return
         at_most = self.stream.deletes.at_most if self.stream.deletes else TOMBSTONE_PERCENT
         self.progress.phase(self.stream_name, "comparing with what is held")
         try:
             change = replace(change, refresh_id=None)
-            gone = self.lease.complete_refresh(self.refresh_id, at_most, change, replaced=self.rekeyed)
+            ended = self.lease.complete_refresh(self.refresh_id, at_most, change, replaced=self.rekeyed)
         except ContractError:  # what was seen this time isn't believed: the next refresh looks again
             self.lease.apply_state(StateChange(bookmark=None, refresh_id=None, round=None))
             raise
-        self.committer.counters = replace(self.committer.counters, tombstoned=gone)
+        self.committer.counters = replace(self.committer.counters, tombstoned=ended.tombstoned)
+        if ended.kept:
+            self.result.remark(
+                f"{ended.kept} records are lacking and were kept, since rows came whose key can't be read: they may be "
+                "them. Look at `integrations quarantine list`; what is no record, name under `skip` or discard"
+            )

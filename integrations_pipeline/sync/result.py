@@ -46,6 +46,10 @@ class StreamResult:
             return self.error.exit_code
         return EXIT_CODES[self.status]
 
+    def remark(self, note: str) -> None:
+        """Adds what people should know of the run beside its counters and error."""
+        self.note = f"{self.note}; {note}" if self.note else note
+
     def end_with(self, error: IntegrationError) -> None:
         """Takes the error's outcome: deferred errors come back by themselves, all others fail the stream."""
         self.status = "deferred" if isinstance(error, Deferred) else "failed"

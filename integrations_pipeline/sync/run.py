@@ -193,6 +193,7 @@ class StreamJob:
             resume_at=self.result.resume_at,
             requests=pull.spent()[0],
             shaped=self.result.shaped.as_dict(),
+            note=self.result.note,
         )
 
     def pull(self, pull: Pull, *, full: bool) -> None:

@@ -29,11 +29,11 @@ def test_only_live_rows_that_were_not_seen_get_a_tombstone(connect, look):
         begin(lease, refresh, *rows(*range(20)))
         others = {
             "skipped": [("k20", "draft")],
-            "rejected": [rejection("k21"), rejection(None)],
+            "rejected": [rejection("k21")],
             "superseded": [("k22", "1")],
         }
         begin(lease, refresh, *rows(*range(15, 20)), **others)
-        assert lease.complete_refresh(refresh, 40, DONE) == 7
+        assert lease.complete_refresh(refresh, 40, DONE).tombstoned == 7
         state = lease.state()
         lease.finish_run("succeeded")
     assert (state.bookmark, state.watermark, state.refresh_id) == (None, "2024", None)
@@ -54,14 +54,25 @@ def test_an_implausible_refresh_deletes_nothing_and_leaves_the_state(connect, lo
         assert lease.state().refresh_id == refresh and lease.state().bookmark == {"page": 2}
         assert not any(one[2] for one in stored(look).values())
         begin(lease, refresh, *rows(79))
-        assert lease.complete_refresh(refresh, 20, DONE) == 20
+        assert lease.complete_refresh(refresh, 20, DONE).tombstoned == 20
 
 
-def test_a_share_of_a_handful_proves_nothing(connect):
+def test_a_share_of_a_handful_proves_nothing_unless_it_is_all(connect):
+    land(connect, chunk(*rows(*range(19))))
+    refresh = uuid4()
+    with run(connect) as lease:
+        begin(lease, refresh)
+        with pytest.raises(ContractError, match="lacks 19 of 19 records"):
+            lease.complete_refresh(refresh, 20, DONE)
+        begin(lease, refresh, *rows(0))
+        assert lease.complete_refresh(refresh, 20, DONE).tombstoned == 18
+        assert lease.complete_refresh(uuid4(), 20, DONE).tombstoned == 1  # the last one may go
+
+
+def test_who_says_so_may_empty_a_list(connect):
     land(connect, chunk(*rows(*range(19))))
     with run(connect) as lease:
-        begin(lease, uuid4())
-        assert lease.complete_refresh(uuid4(), 20, DONE) == 19
+        assert lease.complete_refresh(uuid4(), 100, DONE).tombstoned == 19
 
 
 def test_the_keys_of_an_abandoned_refresh_are_forgotten(connect, look):
@@ -71,7 +82,7 @@ def test_the_keys_of_an_abandoned_refresh_are_forgotten(connect, look):
         begin(lease, first, *rows(*range(10)))
         begin(lease, second, *rows(*range(5)))
         assert look("SELECT DISTINCT refresh_id FROM integrations.seen") == [(second,)]
-        assert lease.complete_refresh(second, 100, DONE) == 5
+        assert lease.complete_refresh(second, 100, DONE).tombstoned == 5
 
 
 def test_a_bad_row_whose_record_is_gone_is_closed(connect, look):
@@ -81,7 +92,7 @@ def test_a_bad_row_whose_record_is_gone_is_closed(connect, look):
         begin(lease, refresh, rejected=[rejection("still")])
         lease.complete_refresh(refresh, 20, DONE)
     assert look("SELECT external_id, status FROM integrations.quarantine ORDER BY 1") == [
-        ("bad", "healed"), ("still", "open"), (None, "open")
+        ("bad", "healed"), ("still", "open"), (None, "healed")
     ]  # fmt: skip
 
 
@@ -90,5 +101,5 @@ def test_another_streams_refresh_is_its_own(connect, look):
     with run(connect) as lease, run(connect, connection="shop") as other:
         begin(lease, refresh, *rows(1))
         begin(other, refresh, *rows(1, 2))
-        assert other.complete_refresh(refresh, 20, DONE) == 0
+        assert other.complete_refresh(refresh, 20, DONE).tombstoned == 0
     assert look("SELECT connection FROM integrations.seen") == [("crm",)]
