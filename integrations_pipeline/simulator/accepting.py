@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from integrations_pipeline.simulator.answer import Refused
@@ -98,3 +99,14 @@ def default_of(plan: Plan, path: Path) -> Any:
     field, source = plan.declared.get(path), plan.mapped.get(path)
     listed = list(field.values if field and field.values else source.values if source and source.values else ())
     return listed[0] if listed else None
+
+
+def normalise(plan: Plan, fields: Row, forms: Sequence[Callable[[str], str]]) -> None:
+    """Texts in the form that the source keeps; never one of a field's known values."""
+    for parts, value in list(leaves(fields)) if forms else ():
+        path = Path(parts)
+        field, source = plan.declared.get(path), plan.mapped.get(path)
+        if isinstance(value, str) and not ((field and field.values) or (source and source.values)):
+            for form in forms:
+                value = form(value)
+            put(fields, parts, value)

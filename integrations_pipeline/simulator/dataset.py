@@ -189,17 +189,17 @@ class Dataset:
         return ordinal if ordinal is not None and self.exists(ordinal) else None
 
     def holding(self, path: Path, value: Any) -> list[int]:
-        """The records that have this value in any field, also deleted ones, in order of place."""
+        """The records that have this value in a field, also deleted ones, in order of place. No case matters."""
         if path not in self.holders:
             self.holders[path] = {}
             for ordinal in self.all():
                 self.remember_holder(path, ordinal)
-        text = as_text(value)
+        text = folded(value)
         found = sorted(set(self.holders[path].get(text, ())))
-        return [ordinal for ordinal in found if as_text(path.get(self.row(ordinal))) == text]
+        return [ordinal for ordinal in found if folded(path.get(self.row(ordinal))) == text]
 
     def remember_holder(self, path: Path, ordinal: int) -> None:
-        self.holders[path].setdefault(as_text(path.get(self.row(ordinal))), []).append(ordinal)
+        self.holders[path].setdefault(folded(path.get(self.row(ordinal))), []).append(ordinal)
 
     def key_values(self, row: Mapping[str, Any]) -> list[Any]:
         return [path.get(row) for path in self.plan.key_paths]
@@ -382,6 +382,11 @@ class Dataset:
             picked[live[self.children_of(number) % len(live)]] = None
             number += 1
         return list(picked)
+
+
+def folded(value: Any) -> str:
+    """How sources compare what they look for: an address in capitals is the same one."""
+    return as_text(value).strip().casefold()
 
 
 Leaf = tuple[tuple[str, ...], Any]

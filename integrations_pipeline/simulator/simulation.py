@@ -32,7 +32,6 @@ from integrations_pipeline.simulator.faults.registry import (
     WEBHOOKS,
 )
 from integrations_pipeline.simulator.faults.webhooks import Way
-from integrations_pipeline.simulator.idempotency import Keys
 from integrations_pipeline.simulator.paging import has_position
 from integrations_pipeline.simulator.reading import Reading
 from integrations_pipeline.simulator.records import Plan, put
@@ -70,7 +69,6 @@ CACHE_BYTES = 64_000_000
 """Finished answers kept for equal requests, until the next change: a benchmark measures its reader, not this source."""
 
 LOGGED_REQUESTS = 100_000
-CHANGING = ("subscribe", "unsubscribe")
 
 SUBSCRIBED_FOR = timedelta(days=7)
 """As long as a watch of Google Calendar lasts, where `subscribe` declares that it ends."""
@@ -267,16 +265,23 @@ class Simulation:
         self.log.append(entry)
 
     def viewed(self, view: View | None, request: Request) -> Answer:
-        """The answer of a view, from the cache where nothing changed since an equal request."""
+        """The answer of a view; what is read may lag behind what was written."""
         if view is None:
             raise NotFound(f"nothing is at {request.method} {request.path}")
+        if view.form is not None:
+            return self.writes.answer(view, request)
         for switched in self.faults.turns("change", view.stream) if view.purpose in ("list", "full") else ():
             CHANGES[switched.fault.name](self, view.stream, switched)
+        with self.writes.lag.seen() as lagging:
+            return self.read(view, request, is_kept=not (lagging or self.faults.alters_pages))
+
+    def read(self, view: View, request: Request, *, is_kept: bool) -> Answer:
+        """From the cache where nothing changed since an equal request."""
         validators = self.validators(view)
         if validators and is_fresh(request, validators):
             return Answer(304, b"", validators)
         key = (request.method, request.path, request.query_string, request.content.hex(), request.origin)
-        is_kept = not self.faults.alters_pages and view.form is None and view.purpose not in CHANGING
+        is_kept = is_kept and view.purpose not in ("subscribe", "unsubscribe")
         answer = self.kept.get(key) if is_kept else None
         if answer is None:
             answer = self.fresh(view, request)
@@ -313,8 +318,6 @@ class Simulation:
             return self.subscribe(view, request)
         if view.purpose == "unsubscribe":
             return self.unsubscribe(view.values(request))
-        if view.form is not None:
-            return self.writes.answer(view, request)
         if view.purpose == "find":
             return self.writes.found(view, request)
         return self.reading.answer(view, request)
@@ -576,7 +579,7 @@ class Simulation:
             self.kept_bytes = 0
             self.log.clear()
             self.told.reset()
-            self.writes.keys = Keys()
+            self.writes.reset()
             self.switch([one.fault for one in self.faults.switched])
             if self.tokens:
                 self.tokens.reset()

@@ -74,6 +74,10 @@ async def hang_up(transport: asyncio.Transport, answer: Answer) -> None:
     transport.close()
 
 
+async def silent(transport: asyncio.Transport, answer: Answer) -> None:
+    """Nothing comes, until the reader leaves."""
+
+
 async def half_close(transport: asyncio.Transport, answer: Answer) -> None:
     """A reader that keeps its connections believes in this one until it uses it."""
     transport.write(written(answer, length(answer.body)))
@@ -177,6 +181,7 @@ Deliver = Callable[[asyncio.Transport, Answer], Awaitable[Any]]
 DELIVERIES: dict[str, Deliver] = {
     "reset": reset,
     "hang up": hang_up,
+    "timeout": silent,
     "half close": half_close,
     "truncate": truncate,
     "drip": drip,

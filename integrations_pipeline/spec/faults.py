@@ -17,8 +17,9 @@ from pydantic import BeforeValidator
 from integrations_pipeline.spec.forms import parse_duration, parse_rate, parse_size
 from integrations_pipeline.spec.wording import did_you_mean, one_of
 
-Scope = Literal["answer", "reply", "change", "cut", "page", "row", "webhook"]
-"""What is counted for WHEN: requests (answer, reply, change), pages (cut, page), records (row), or deliveries."""
+Scope = Literal["answer", "reply", "change", "cut", "page", "row", "webhook", "write", "item"]
+"""What is counted for WHEN: requests (answer, reply, change), pages (cut, page), records (row), deliveries, requests
+that write, or items of a batch."""
 
 BAD_ROWS = (
     "nul", "surrogate", "nan", "infinity", "big_integer", "huge_integer", "wrong_type", "text_boolean", "mixed",
@@ -26,6 +27,8 @@ BAD_ROWS = (
     "large", "entities", "empty", "null", "missing",
 )  # fmt: skip
 HINTS = ("retry-after", "date", "reset", "reset-after", "draft", "structured")
+LOSSES = ("reset", "timeout", "500", "502", "503", "504")
+FORMS = ("lower", "upper", "title", "trim", "number")
 CUTS = ("length", "chunked", "gzip", "unframed", "headers")
 
 
@@ -58,6 +61,8 @@ ARGUMENTS: dict[str, Argument] = {
     "ANSWER": listed("404", "400", "last"),
     "CHARSET": listed("latin-1", "utf-16", "unsaid"),
     "YES": listed("yes", "no"),
+    "LOSS": listed(*LOSSES),
+    "FORM": listed(*FORMS),
 }
 
 
@@ -122,6 +127,16 @@ VOCABULARY: dict[str, Form] = {
     "reorder webhooks": Form("webhook", "the delivery is sent after the next one, or a second later"),
     "delay webhook DURATION": Form("webhook", "the delivery is sent so much later; others overtake it"),
     "tamper webhook": Form("webhook", "the body is changed after it was signed"),
+    "refuse write [STATUS] [HINT VALUE]": Form("write", "503 (or that status) to a write, and nothing is done"),
+    "lose answer [LOSS]": Form("write", "the write is done; then a `reset`, a `timeout`, or that status"),
+    "ignore keys": Form("write", "the idempotency key is not looked at: the same request is done again"),
+    "read lag DURATION": Form("write", "what was written is seen by readers so much later, as if from a copy"),
+    "change before write": Form("write", "just before it, somebody else changes the record that is meant"),
+    "normalise FORM": Form("write", "the texts that were written are kept, and answered, in another form"),
+    "ignore field PATH": Form("write", "that field keeps its old value, and nothing is said"),
+    "shuffle results": Form("write", "the results of a batch in another order"),
+    "fail item [STATUS]": Form("item", "422 (or that status) for an item of a batch, and it isn't done"),
+    "omit result": Form("item", "an item of a batch is done, and no result names it"),
 }
 
 WHEN = {

@@ -81,6 +81,8 @@ def test_each_entry_does_something_and_nothing_else_does() -> None:
         "page": registry.PAGES,
         "row": registry.ROWS,
         "webhook": registry.WEBHOOKS,
+        "write": registry.WRITES,
+        "item": registry.ITEMS,
     }
     for scope, table in by_scope.items():
         assert set(table) == {name for name, form in VOCABULARY.items() if form.scope == scope}

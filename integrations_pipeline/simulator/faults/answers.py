@@ -39,9 +39,15 @@ def status(asking: Asking) -> Answer:
     answer = refusal(given["status"], code, f"the fault {asking.switched.fault.text!r}")
     if given["status"] in (204, 304):
         answer.body = b""
+    return told_to_wait(answer, asking.switched, asking.clock)
+
+
+def told_to_wait(answer: Answer, switched: Switched, clock: Clock) -> Answer:
+    """With the hint that a fault names, if any."""
+    given = switched.arguments
     if "hint" in given:
         answer.told_seconds = seconds_of(given["value"])
-        answer.headers |= hint(given["hint"], given["value"], asking.clock)
+        answer.headers |= hint(given["hint"], given["value"], clock)
     return answer
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from integrations_pipeline.simulator.faults import answers, changes, pages, replies, rows, webhooks
+from integrations_pipeline.simulator.faults import answers, changes, pages, replies, rows, webhooks, writes
 from integrations_pipeline.simulator.faults.board import Board
 
 INSTEAD: dict[str, answers.Instead] = {
@@ -78,6 +78,20 @@ WEBHOOKS: dict[str, webhooks.Disturb] = {
     "reorder webhooks": webhooks.reorder,
     "delay webhook DURATION": webhooks.delay,
     "tamper webhook": webhooks.tamper,
+}
+WRITES: dict[str, writes.Disturb] = {
+    "refuse write [STATUS] [HINT VALUE]": writes.refuse,
+    "lose answer [LOSS]": writes.lose_answer,
+    "ignore keys": writes.ignore_keys,
+    "read lag DURATION": writes.read_lag,
+    "change before write": writes.change_before,
+    "normalise FORM": writes.normalise,
+    "ignore field PATH": writes.ignore_field,
+    "shuffle results": writes.shuffle_results,
+}
+ITEMS: dict[str, writes.Single] = {
+    "fail item [STATUS]": writes.fail_item,
+    "omit result": writes.omit_result,
 }
 
 
