@@ -142,7 +142,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8766,
     debug: DebugOption = False,
 ) -> None:
-    """Receive webhooks: verify each delivery and store its events, until Ctrl-C."""
+    """Receive webhooks and store their events; serve the team's records at /data. Until Ctrl-C."""
     from integrations_pipeline.cli.serving import run_serve
 
     raise typer.Exit(run_serve(host=host, port=port))

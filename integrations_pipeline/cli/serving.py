@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+from functools import partial
 
 from integrations_pipeline.cli import output
 from integrations_pipeline.cli.stopping import Stopped, stopped_by_signals
 from integrations_pipeline.gateway.application import Gateway
+from integrations_pipeline.gateway.data import Data
 from integrations_pipeline.gateway.doors import Doors
 from integrations_pipeline.gateway.lane import FastLane
 from integrations_pipeline.gateway.serving import log_to_stderr, run
@@ -16,7 +18,8 @@ from integrations_pipeline.store.store import open_store
 
 
 def run_serve(*, host: str, port: int) -> int:
-    """Serves the home's webhooks. Raises ConfigError for an address that can't be used, and what the database raises.
+    """Serves the home's webhooks and data. Raises ConfigError for an address that can't be used, and what the
+    database raises.
 
     A taken port is refused and not replaced: senders and proxies know this one.
     """
@@ -26,7 +29,11 @@ def run_serve(*, host: str, port: int) -> int:
         try:
             with listening(host, port) as listener, open_store(home=home) as store:
                 doors = Doors(home, subscriptions=store.subscriptions)
-                run(Gateway(doors, store.connect, FastLane(doors, store)), listener, lambda taken: say(host, taken))
+                run(
+                    Gateway(doors, store.connect, FastLane(doors, store), Data(doors, store)),
+                    listener,
+                    partial(say, host),
+                )
         except Stopped:
             pass
     return 0
@@ -46,4 +53,6 @@ def listening(host: str, port: int) -> socket.socket:
 
 def say(host: str, port: int) -> None:
     shown = f"[{host}]" if ":" in host else host
-    output.console.print(f"webhooks: http://{shown}:{port}/webhooks/CONNECTION (Ctrl-C stops)", markup=False)
+    for what, path in (("webhooks", "webhooks/CONNECTION"), ("data", "data/KIND")):
+        output.console.print(f"{what}: http://{shown}:{port}/{path}", markup=False)
+    output.console.print("Ctrl-C stops", markup=False)

@@ -1,1 +1,1 @@
-"""Floor 4: the HTTP door. It verifies the deliveries of webhooks and stores their events, and does nothing else."""
+"""Floor 4: the HTTP door. It verifies and stores what webhooks bring, and serves the team's records."""

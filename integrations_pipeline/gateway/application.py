@@ -1,4 +1,4 @@
-"""The ASGI application: ``POST /webhooks/<connection>`` and ``GET /healthz``.
+"""The ASGI application: ``POST /webhooks/<connection>``, ``/data/<kind>`` (``data.py``) and ``GET /healthz``.
 
 A delivery is read up to a limit, verified over its raw bytes, split into events, and answered when they are committed.
 Whatever proves nothing gets the same 401, so that nobody learns from it which part was wrong.
@@ -15,18 +15,19 @@ from typing import Any
 
 import structlog
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from integrations_pipeline.client.delivery import Delivery
+from integrations_pipeline.gateway.bodies import LATER, Bodies, Refused
+from integrations_pipeline.gateway.data import Data
 from integrations_pipeline.gateway.door import JSON, Answer, Door
 from integrations_pipeline.gateway.doors import Doors
 from integrations_pipeline.gateway.lane import FastLane
 from integrations_pipeline.gateway.writer import Writer
 from integrations_pipeline.spec.errors import ContractError, DataError, DestinationError
 from integrations_pipeline.spec.home import Home
-from integrations_pipeline.spec.limits import HELD_BYTES, WEBHOOK_BYTES, WEBHOOK_SECONDS
 from integrations_pipeline.store.disconnecting import stopped_connections
 
 LOOK_SECONDS = 1.0
@@ -39,38 +40,30 @@ METHODS = ["GET", "HEAD", "POST", "PUT"]
 REFUSED = Answer(401, b"the delivery could not be verified")
 UNKNOWN = Answer(404, b"no such webhook")
 WRONG_METHOD = Answer(405, b"this webhook is not called so")
-TOO_SLOW = Answer(408, b"the delivery took too long")
-TOO_LARGE = Answer(413, b"the delivery is too large")
-LATER = Answer(503, b"not now: send it again")
 NOSNIFF = {"x-content-type-options": "nosniff"}  # an echoed text is never a page
 CLOSE = {"connection": "close"}  # nobody reads the rest of the body
 
 log = structlog.get_logger()
 
 
-class Refused(Exception):
-    """A delivery that isn't read to its end, with what its sender is told."""
-
-    def __init__(self, answer: Answer):
-        super().__init__(answer.status)
-        self.answer = answer
-
-
 class Gateway:
     """The application of a home. ``connect`` gives a session of its database, in autocommit; ``lane`` applies events at
-    once, where a connection wants it."""
+    once, where a connection wants it; ``data`` serves records."""
 
-    def __init__(self, doors: Doors, connect: Callable[[], Any], lane: FastLane | None = None):
+    def __init__(
+        self, doors: Doors, connect: Callable[[], Any], lane: FastLane | None = None, data: Data | None = None
+    ):
         self.doors = doors
-        self.connect, self.lane = connect, lane
+        self.connect, self.lane, self.data = connect, lane, data
         self.stopped: frozenset[str] = frozenset()
         self.refused: Counter[tuple[str, str]] = Counter()
-        self.held_bytes = 0
+        self.bodies = Bodies()
         self.writer = Writer(connect)
         self.app = Starlette(
             routes=[
                 Route("/webhooks/{connection}", self.receive, methods=METHODS),
                 Route("/healthz", self.health),
+                *(data.routes(self.bodies) if data else ()),
             ],
             lifespan=self.life,
         )
@@ -91,6 +84,8 @@ class Gateway:
             await self.writer.stop()
             if self.lane is not None:
                 await asyncio.to_thread(self.lane.stop)
+            if self.data is not None:
+                await asyncio.to_thread(self.data.close)
 
     def look(self) -> None:
         """Files that changed, and connections that were disconnected; while the database is away, as it was."""
@@ -134,36 +129,11 @@ class Gateway:
             return response(LATER, CLOSE)
         if http.method not in door.webhook.methods:
             return response(WRONG_METHOD, {"allow": ", ".join(door.webhook.methods), **CLOSE})
-        held = 0
         try:
-            async with asyncio.timeout(WEBHOOK_SECONDS):
-                body = await self.body(http)
-            held = len(body)
-            self.held_bytes += held
-            return response(await self.answer(door, delivery(http, body, door, self.doors.public_url)))
+            async with self.bodies.read(http) as body:
+                return response(await self.answer(door, delivery(http, body, door, self.doors.public_url)))
         except Refused as refused:
             return response(refused.answer, CLOSE)
-        except TimeoutError:
-            return response(TOO_SLOW, CLOSE)
-        finally:
-            self.held_bytes -= held
-
-    async def body(self, http: Request) -> bytes:
-        """The raw bytes. Raises Refused for too many of them, here or under way everywhere."""
-        read = bytearray()
-        try:
-            async for chunk in http.stream():
-                read += chunk
-                self.held_bytes += len(chunk)
-                if len(read) > WEBHOOK_BYTES:
-                    raise Refused(TOO_LARGE)
-                if self.held_bytes > HELD_BYTES:
-                    raise Refused(LATER)
-        except ClientDisconnect:
-            raise Refused(TOO_SLOW) from None
-        finally:
-            self.held_bytes -= len(read)
-        return bytes(read)
 
     async def answer(self, door: Door, sent: Delivery) -> Answer:
         """What the sender is told; when that is the reply, its events are committed."""
@@ -208,4 +178,4 @@ def create() -> Starlette:
     home = Home.from_environment()
     store = open_store(home=home)
     doors = Doors(home, subscriptions=store.subscriptions)
-    return Gateway(doors, store.connect, FastLane(doors, store)).app
+    return Gateway(doors, store.connect, FastLane(doors, store), Data(doors, store)).app

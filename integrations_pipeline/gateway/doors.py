@@ -54,6 +54,25 @@ class Doors:
         found = self._connections.items()
         return {name: one for name, one in found if one.webhook is not None and one.webhook.apply == "immediately"}
 
+    @property
+    def connections(self) -> Mapping[str, Connection]:
+        """As they were last loaded."""
+        return self._connections
+
+    def feeding(self, kind: str) -> list[tuple[str, str]]:
+        """The (connection, stream) pairs that bring records of the kind."""
+        return [
+            (name, stream)
+            for name, one in sorted(self._connections.items())
+            for stream, declared in one.selected.items()
+            if declared.map is not None and declared.map.to == kind
+        ]
+
+    def written(self, kind: str) -> list[tuple[str, str]]:
+        """Those of them that edits of the kind are written to."""
+        found = self.feeding(kind)
+        return [(name, stream) for name, stream in found if self._connections[name].streams[stream].write is not None]
+
     def names(self) -> list[str]:
         return sorted(self._doors)
 

@@ -137,6 +137,15 @@ HELD_BYTES = 256 * 1024 * 1024
 COMMIT_SECONDS = 5.0
 """A delivery that is not committed by then is answered 503: its sender waits no longer, and sends it again."""
 
+DATA_RECORDS = 1_000
+"""Of a kind in one answer of `GET /data`; a page is 100 unless asked otherwise."""
+
+DATA_SECONDS = 10.0
+"""For the database to answer a request for data: whoever asked is still waiting."""
+
+EDIT_DAYS = 30
+"""An edit through the gateway can be followed as long, and its idempotency key makes no second record."""
+
 TOKEN_MARGIN_SECONDS = 60.0
 """A token is renewed this long before it expires (a short-lived one when four fifths are over): clocks differ."""
 

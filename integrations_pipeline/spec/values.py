@@ -45,6 +45,7 @@ def parser(field: Field) -> Parser:
 
 
 def parse_string(value: Any) -> str | None:
+    """Text as it is. Raises ValueError for anything else."""
     if value is None or isinstance(value, str):
         return value
     raise ValueError(f"{kind_of(value)}, not text")

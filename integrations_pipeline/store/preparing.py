@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -15,6 +16,8 @@ from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.fields import Field
 from integrations_pipeline.spec.limits import IDENTIFIER_BYTES
 from integrations_pipeline.store.tables import canonical_table, raw_table
+
+Statements = list[sql.Composed | sql.SQL]
 
 COLUMN_TYPES = {
     "string": "text",
@@ -91,17 +94,30 @@ def prepare(session: psycopg.Connection[Any], connection: Connection, kinds: Map
 
     Never drops or retypes anything. Raises ConfigError where a field's type changed, or where a kind is unknown.
     """
-    if not _plan(session, connection, kinds):
+    _carry_out(session, partial(_plan, session, connection, kinds))
+
+
+def prepare_kind(session: psycopg.Connection[Any], kind: Kind) -> None:
+    """Makes or widens the table of a kind, whether or not a connection maps to it; else as ``prepare``."""
+
+    def plan() -> Statements:
+        present = read_present(session, [("canonical", kind.kind)])
+        return _canonical_statements(kind, [], present.get(f"canonical.{kind.kind}", Present()))
+
+    _carry_out(session, plan)
+
+
+def _carry_out(session: psycopg.Connection[Any], plan: Callable[[], Statements]) -> None:
+    """What is missing, looked at again once nobody else makes tables."""
+    if not plan():
         return
     with session.transaction():
         session.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
-        for statement in _plan(session, connection, kinds):
+        for statement in plan():
             session.execute(statement)
 
 
-def _plan(
-    session: psycopg.Connection[Any], connection: Connection, kinds: Mapping[str, Kind]
-) -> list[sql.Composed | sql.SQL]:
+def _plan(session: psycopg.Connection[Any], connection: Connection, kinds: Mapping[str, Kind]) -> Statements:
     """The statements that are missing, after one look at what there is."""
     mapped = {stream.map.to for stream in connection.selected.values() if stream.map}
     wanted = [("raw", f"{connection.name}__{name}") for name in connection.selected]
@@ -133,7 +149,7 @@ def _known(kind: str, kinds: Mapping[str, Kind]) -> Kind:
     return kinds[kind]
 
 
-def _raw_statements(connection: str, stream: str, child: bool, present: Present) -> list[sql.Composed | sql.SQL]:
+def _raw_statements(connection: str, stream: str, child: bool, present: Present) -> Statements:
     names = {
         "table": raw_table(connection, stream),
         "stamps": sql.Identifier(index_name(f"{connection}__{stream}", "stamp")),
@@ -145,7 +161,7 @@ def _raw_statements(connection: str, stream: str, child: bool, present: Present)
     return [*statements]
 
 
-def _canonical_statements(kind: Kind, matched: list[list[str]], present: Present) -> list[sql.Composed | sql.SQL]:
+def _canonical_statements(kind: Kind, matched: list[list[str]], present: Present) -> Statements:
     table = canonical_table(kind.kind)
     declared = {name: column_type(one) for name, one in kind.fields.items()}
     _refuse_changed_types(kind, declared, present)
@@ -163,7 +179,7 @@ def _canonical_statements(kind: Kind, matched: list[list[str]], present: Present
     return statements + _match_indexes(kind, matched, present) + _change_triggers(kind, present)
 
 
-def _change_triggers(kind: Kind, present: Present) -> list[sql.Composed | sql.SQL]:
+def _change_triggers(kind: Kind, present: Present) -> Statements:
     """The triggers of `on_change`; a kind without has none, and pays nothing. Their names tell the targets."""
     targets = list(dict.fromkeys(one.target for one in kind.on_change))
     digest = hashlib.blake2b("\0".join(targets).encode(), digest_size=6).hexdigest()
@@ -213,7 +229,7 @@ def _refuse_changed_types(kind: Kind, declared: Mapping[str, str], present: Pres
         )
 
 
-def _match_indexes(kind: Kind, matched: list[list[str]], present: Present) -> list[sql.Composed | sql.SQL]:
+def _match_indexes(kind: Kind, matched: list[list[str]], present: Present) -> Statements:
     """One index per alternative. A single text is hashed: an index entry holds no more than about 2,700 bytes."""
     statements: dict[str, sql.Composed | sql.SQL] = {}
     for keys in matched:

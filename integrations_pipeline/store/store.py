@@ -23,7 +23,7 @@ from integrations_pipeline.store.disconnecting import activate, drop, is_stopped
 from integrations_pipeline.store.failures import LOST, destination_errors, one_line
 from integrations_pipeline.store.limiter import SharedLimiter
 from integrations_pipeline.store.migration import migrate
-from integrations_pipeline.store.preparing import prepare
+from integrations_pipeline.store.preparing import prepare, prepare_kind
 from integrations_pipeline.store.server import EmbeddedServer
 from integrations_pipeline.store.status import StreamStatus, known_streams, read_status
 from integrations_pipeline.store.subscriptions import Subscriptions
@@ -104,6 +104,11 @@ class Store:
         """Makes or widens the connection's tables. Raises ConfigError where a field's type changed."""
         with self.borrow() as session:
             prepare(session, connection, kinds)
+
+    def prepare_kind(self, kind: Kind) -> None:
+        """Makes or widens the kind's table. Raises ConfigError where a field's type changed."""
+        with self.borrow() as session:
+            prepare_kind(session, kind)
 
     def limiter(self, connection: Connection, clock: Clock | None = None) -> SharedLimiter:
         """The connection's rate limiter, shared by all processes that use this database; closed with the store."""

@@ -17,6 +17,7 @@ from integrations_pipeline.client import Client
 from integrations_pipeline.client.delivery import Delivery
 from integrations_pipeline.client.signatures import sign
 from integrations_pipeline.gateway.application import Gateway
+from integrations_pipeline.gateway.data import Data
 from integrations_pipeline.gateway.doors import Doors
 from integrations_pipeline.gateway.lane import FastLane
 from integrations_pipeline.spec.home import Home
@@ -177,5 +178,5 @@ def shop(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> 
         built = Shop(source, door, store)
         built.write()
         doors = Doors(Home(tmp_path))
-        with serving(door, Gateway(doors, store.connect, FastLane(doors, store))):
+        with serving(door, Gateway(doors, store.connect, FastLane(doors, store), Data(doors, store))):
             yield built

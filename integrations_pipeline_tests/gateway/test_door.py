@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from integrations_pipeline.gateway import application, serving
+from integrations_pipeline.gateway import application, bodies, serving
 from integrations_pipeline.gateway.application import Gateway
 from integrations_pipeline.gateway.doors import Doors
 from integrations_pipeline.spec.errors import DestinationError
@@ -242,7 +242,7 @@ def closed_within(link: socket.socket, seconds: float) -> bool:
 
 
 def test_who_is_too_slow_is_closed(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(application, "WEBHOOK_SECONDS", 0.3)
+    monkeypatch.setattr(bodies, "WEBHOOK_SECONDS", 0.3)
     monkeypatch.setattr(serving, "WEBHOOK_SECONDS", 0.3)
     starts = [
         b"",
@@ -270,7 +270,7 @@ def test_a_head_that_never_ends_is_closed(door: Door) -> None:
 
 
 def test_more_than_can_be_held_is_asked_to_come_again(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(application, "HELD_BYTES", 10)
+    monkeypatch.setattr(bodies, "HELD_BYTES", 10)
     assert door.deliver("stripe", EVENT) == 503
     monkeypatch.undo()
     assert door.deliver("stripe", EVENT) == 202

@@ -1,0 +1,45 @@
+"""Who may read and edit data through the gateway: whoever has the token; without one only this machine."""
+
+from __future__ import annotations
+
+import hmac
+import os
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+
+from integrations_pipeline.gateway.asked import Told
+
+TOKEN = "INTEGRATIONS_TOKEN"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+PROXIED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+
+
+class Access:
+    """``token``: INTEGRATIONS_TOKEN unless given. ``public_url``: where the gateway is reached from outside."""
+
+    def __init__(self, public_url: str | None, token: str | None = None):
+        self._token = (os.environ.get(TOKEN, "") if token is None else token).strip().encode()
+        self._public = public_url is not None and urlsplit(public_url).hostname not in LOOPBACK
+
+    def refusal(self, http: Request) -> Told | None:
+        """What whoever may not is told; None where they may."""
+        if not self._token:
+            return None if self._local(http) else refused(403, f"only this machine may, until {TOKEN} is set")
+        scheme, _, given = http.headers.get("authorization", "").partition(" ")
+        right = hmac.compare_digest(given.strip().encode("utf-8", "replace"), self._token)
+        return (
+            None if right and scheme.lower() == "bearer" else refused(401, f"the bearer token of {TOKEN} was expected")
+        )
+
+    def _local(self, http: Request) -> bool:
+        """A proxy on this machine is as local as a browser that a foreign page sends here: neither is believed."""
+        named = urlsplit(f"//{http.headers.get('host', '')}").hostname
+        through = any(name in http.headers for name in PROXIED)
+        peer = http.client.host if http.client else ""
+        return not self._public and not through and peer in LOOPBACK and named in LOOPBACK
+
+
+def refused(status: int, why: str) -> Told:
+    headers = {"www-authenticate": "Bearer"} if status == 401 else {}
+    return Told(status, "permission", why, next="ask whoever runs the gateway", headers=headers)

@@ -1,0 +1,99 @@
+"""Edits that came through the gateway: noted in the transaction of the edit, and where each stands on its way out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import args_row, dict_row
+
+from integrations_pipeline.spec.limits import EDIT_DAYS
+
+Operation = Literal["create", "update", "delete"]
+
+# A create asked for again with the same key waits here for the first one's transaction, and notes nothing.
+NOTE = """
+INSERT INTO integrations.edit (kind, record_id, operation, idempotency_key, request_hash)
+VALUES (%(kind)s, %(record_id)s, %(operation)s, %(key)s, %(hash)s)
+ON CONFLICT (kind, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+RETURNING id
+"""
+BY_KEY = "SELECT id, record_id, request_hash FROM integrations.edit WHERE kind = %s AND idempotency_key = %s"
+BY_ID = "SELECT id, kind, record_id, operation, stamp::text, edited_at FROM integrations.edit WHERE id = %s"
+
+# A bounded piece: each edit takes one away.
+PRUNE = """
+DELETE FROM integrations.edit WHERE id IN (
+    SELECT id FROM integrations.edit WHERE edited_at < now() - %s ORDER BY edited_at LIMIT 100 FOR UPDATE SKIP LOCKED)
+"""
+
+# Of each place that the kind is written to: the first change that was made of the edit or of a later one, open
+# conflicts of the record, and whether its edits up to there were looked at.
+FOLLOW = """
+SELECT w.connection, w.stream, o.id, o.operation, o.status, o.outcome, o.tries, o.next_try_at, o.reason, o.queued_at,
+    o.finished_at, coalesce(s.merged_below > %(stamp)s::xid8, false) AS looked_at,
+    ARRAY(SELECT c.id FROM integrations.conflict c WHERE c.canonical_id = %(record_id)s AND c.status = 'open'
+          AND c.connection = w.connection AND c.stream = w.stream ORDER BY c.id) AS conflicts
+FROM unnest(%(connections)s::text[], %(streams)s::text[]) WITH ORDINALITY AS w (connection, stream, place)
+LEFT JOIN integrations.stream_state s
+    ON s.connection = w.connection AND s.stream = w.stream AND s.parent_key = ''
+LEFT JOIN LATERAL (
+    SELECT * FROM integrations.outbox o WHERE o.canonical_id = %(record_id)s AND o.connection = w.connection
+      AND o.stream = w.stream AND o.edited_at >= %(edited_at)s ORDER BY o.id LIMIT 1) AS o ON true
+ORDER BY w.place
+"""
+
+
+class Noted(NamedTuple):
+    """An edit whose idempotency key is known: which record it made, and of which request."""
+
+    id: UUID
+    record_id: UUID
+    request_hash: bytes
+
+
+class Edit(NamedTuple):
+    """An edit through the gateway. ``stamp`` is the record's edit_stamp (xid8 as text)."""
+
+    id: UUID
+    kind: str
+    record_id: UUID
+    operation: Operation
+    stamp: str
+    edited_at: datetime
+
+
+def note_edit(
+    session: psycopg.Connection[Any],
+    kind: str,
+    record_id: UUID,
+    operation: Operation,
+    *,
+    key: str | None = None,
+    request_hash: bytes | None = None,
+) -> UUID | None:
+    """Notes an edit in its transaction; its id, or None where another one has the idempotency key."""
+    session.execute(PRUNE, (timedelta(days=EDIT_DAYS),))
+    values = {"kind": kind, "record_id": record_id, "operation": operation, "key": key, "hash": request_hash}
+    row = session.execute(NOTE, values).fetchone()
+    return row[0] if row else None
+
+
+def edit_of_key(session: psycopg.Connection[Any], kind: str, key: str) -> Noted | None:
+    """What was made with an idempotency key."""
+    return session.cursor(row_factory=args_row(Noted)).execute(BY_KEY, (kind, key)).fetchone()
+
+
+def one_edit(session: psycopg.Connection[Any], edit_id: UUID) -> Edit | None:
+    """The edit of that id, while it is kept."""
+    return session.cursor(row_factory=args_row(Edit)).execute(BY_ID, (edit_id,)).fetchone()
+
+
+def follow(session: psycopg.Connection[Any], edit: Edit, places: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Where the edit stands in each (connection, stream), in their order; columns as ``FOLLOW`` names them."""
+    connections, streams = [one for one, _ in places], [one for _, one in places]
+    values = {**edit._asdict(), "connections": connections, "streams": streams}
+    return session.cursor(row_factory=dict_row).execute(FOLLOW, values).fetchall()
