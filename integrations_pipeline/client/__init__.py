@@ -4,5 +4,6 @@ from integrations_pipeline.client.answer import Answer
 from integrations_pipeline.client.client import Client
 from integrations_pipeline.client.meter import Meter
 from integrations_pipeline.client.page import Page
+from integrations_pipeline.client.writing import Answered, Change
 
-__all__ = ["Answer", "Client", "Meter", "Page"]
+__all__ = ["Answer", "Answered", "Change", "Client", "Meter", "Page"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from threading import Event
@@ -22,6 +22,7 @@ from integrations_pipeline.client.redaction import Redactor
 from integrations_pipeline.client.renewal import Renewable
 from integrations_pipeline.client.request import Request, RequestBuilder
 from integrations_pipeline.client.session import HttpSession
+from integrations_pipeline.client.writing import Answered, Change, Hands, Outcome, Writer
 from integrations_pipeline.spec.clock import Clock, SystemClock
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import ConfigError, ContractError, IntegrationError, NotFound
@@ -33,6 +34,7 @@ from integrations_pipeline.spec.paths import Path
 from integrations_pipeline.spec.ports import Breaker, Limiter, Priority, TokenStore
 from integrations_pipeline.spec.secrets import Secret
 from integrations_pipeline.spec.streams import Count, Stream
+from integrations_pipeline.spec.write import Operation
 
 
 class Client:
@@ -117,8 +119,9 @@ class Client:
         if stream.get is None:
             raise ConfigError(f"{stream_name} has no `get`", next="declare how one record is read")
         asked = Asked(self._where(stream_name), (*stream.errors, *self._api.errors), repeatable=True)
+        named = {f"key.{name}": part for name, part in key.items()}
         try:
-            answer, meaning = self._call(stream.get, {"external_id": external_id, "key": dict(key)}, asked)
+            answer, meaning = self._call(stream.get, {"external_id": external_id, **named}, asked)
         except NotFound:
             return None
         if meaning is not None:
@@ -157,6 +160,19 @@ class Client:
             return number_of(probe, self._call(probe, {"cursor": since}, asked)[0])
         except ContractError as error:
             raise error.at(f"{asked.where} {probe.request}") from None
+
+    def write(self, stream_name: str, change: Change) -> Answered:
+        """Does one change at the source. Raises AnswerLost where it isn't known whether it was done; all other errors
+        mean that it surely wasn't. A delete of what isn't there is done."""
+        return self._writer(stream_name).one(change)
+
+    def write_many(self, stream_name: str, operation: Operation, changes: Sequence[Change]) -> list[Outcome]:
+        """Does changes of one kind by `write.batch`: what became of each, in their order; one's failure is its own."""
+        return self._writer(stream_name).many(operation, changes)
+
+    def find(self, stream_name: str, change: Change) -> dict[str, Any] | None:
+        """The record that a change whose answer was lost has made, by `write.find`; None where there surely is none."""
+        return self._writer(stream_name).find(change)
 
     def send(self, call: Call, values: Mapping[str, Any]) -> Answer:
         """Any declared call. ``values``: placeholder → value. A POST or PATCH whose answer got lost isn't repeated."""
@@ -197,6 +213,17 @@ class Client:
         for stop in list(self._stops):
             stop.set()
         self._session.close()
+
+    def _writer(self, stream_name: str) -> Writer:
+        hands = Hands(
+            self._api,
+            self._builder,
+            lambda request, asked: self._exchange.answer(request, asked, self._closed),
+            partial(self.get, stream_name),
+            partial(self.as_read, stream_name),
+            self._exchange.failed,
+        )
+        return Writer(self._where(stream_name), self._stream(stream_name), hands)
 
     def _call(self, call: Call, values: Mapping[str, Any], asked: Asked) -> Fetched:
         try:

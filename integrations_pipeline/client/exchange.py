@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -22,6 +23,8 @@ from integrations_pipeline.spec.api import Api, ErrorClass, ErrorRule, Limit
 from integrations_pipeline.spec.clock import Clock
 from integrations_pipeline.spec.decoding import ENDS_EARLY
 from integrations_pipeline.spec.errors import (
+    AnswerLost,
+    BreakerOpen,
     ContractError,
     CredentialsError,
     Deferred,
@@ -39,13 +42,19 @@ REQUEST_IDS = ("X-Request-Id", "Request-Id", "X-Correlation-Id", "X-Trace-Id", "
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """How the answer of a request is to be understood. ``repeatable``: a POST that only reads."""
+    """How the answer of a request is to be understood. ``repeatable``: a POST that only reads. ``write``: one that
+    changes a record, and is tried again only where it surely wasn't done."""
 
     where: str
     rules: Sequence[ErrorRule]
     is_list: bool = False
     repeatable: bool = False
     conditional: bool = False
+    write: bool = False
+
+
+class Unreadable(ContractError):
+    """A good answer whose body is of no use: what was asked for is done."""
 
 
 class Unbroken:
@@ -91,7 +100,8 @@ class Exchange:
     def answer(self, request: Request, asked: Asked, stop: Event) -> tuple[Answer, ErrorClass | None]:
         """The answer, with `end_of_list` or `ignore` where it was declared to mean that.
 
-        Raises the error of its class, with its place; after all tries RateLimited or Transient with ``resume_at``.
+        Raises the error of its class, with its place; after all tries RateLimited or Transient with ``resume_at``; of a
+        write AnswerLost where it may have been done, Unreadable where it was.
         """
         waiting = Waiting(self._clock, self._meter, stop)
         tries = Tries(self._api.retry, waiting, self._limiter, self._breaker, self._limits_of(request))
@@ -100,6 +110,10 @@ class Exchange:
         except IntegrationError as error:
             raise error.at(f"{asked.where} {request}") from None
 
+    def failed(self, found: ErrorClass, answer: Answer) -> IntegrationError:
+        """The error of a class for an answer that is part of another one, such as an item of a batch."""
+        return failure(found, answer, b"", self._redactor)
+
     def _try(self, request: Request, asked: Asked, waiting: Waiting, stop: Event) -> tuple[Answer, ErrorClass | None]:
         try:
             found = self._ask(request, asked, waiting, stop)
@@ -107,16 +121,24 @@ class Exchange:
             self._tell_breaker(failed.error, stop)
             raise
         except IntegrationError as error:
-            self._tell_breaker(error, stop)
+            self._tell_breaker_of(asked, error, stop)
             raise
-        self._tell_breaker(None, stop)
+        self._tell_breaker_of(asked, None, stop)
         return found
+
+    def _tell_breaker_of(self, asked: Asked, error: IntegrationError | None, stop: Event) -> None:
+        """What became of a write isn't hidden by a breaker that opens now, or by a database that is away."""
+        try:
+            self._tell_breaker(error, stop)
+        except (BreakerOpen, DestinationError):
+            if not asked.write:
+                raise
 
     def _tell_breaker(self, error: IntegrationError | None, stop: Event) -> None:
         """A refusal proves that the source is alive; being told to wait, or nobody waiting, proves neither."""
         if stop.is_set() or isinstance(error, DestinationError):
             self._breaker.undecided()
-        elif isinstance(error, Transient):
+        elif isinstance(error, Transient | AnswerLost):
             self._breaker.failed(error.what)
         elif isinstance(error, Deferred):
             self._breaker.undecided()
@@ -136,7 +158,8 @@ class Exchange:
             shown = renewed
             self._take_turn(request, waiting)
             found = self._show(request, shown, asked, waiting, stop)
-        self._proof.accepted(shown)
+        with answered(asked):
+            self._proof.accepted(shown)
         return found
 
     def _show(
@@ -149,7 +172,8 @@ class Exchange:
             proved = self._builder.proved(request, shown.at(request.url))
             received = self._send(proved, asked, deadline, stop)
             if received.status not in MOVED:
-                return self._understand(received, request, asked)
+                with answered(asked):
+                    return self._understand(received, request, asked)
             request = self._moved(request, received)
         raise ContractError(f"the source redirected {REDIRECTS} times in a row")
 
@@ -175,9 +199,13 @@ class Exchange:
             return self._session.exchange(request, seconds=seconds, stop=stop)
         except Unanswered as lost:
             raise self._lost(lost, request, asked) from None
+        except ContractError as error:  # too large, or packed as wasn't asked for
+            raise Unreadable(error.what, next=error.next) from None
 
-    def _lost(self, lost: Unanswered, request: Request, asked: Asked) -> TryAgain | Transient:
+    def _lost(self, lost: Unanswered, request: Request, asked: Asked) -> TryAgain | Deferred:
         """What to raise for an answer that didn't come: a write may have been done, so it isn't repeated blindly."""
+        if asked.write and lost.sent:
+            return AnswerLost(lost.error.what)
         repeatable = asked.repeatable or request.method in REPEATABLE or not lost.sent
         return TryAgain(lost.error) if repeatable else lost.error
 
@@ -202,11 +230,19 @@ class Exchange:
         error = failure(found, answer, received.body, self._redactor)
         if answer.request_id:
             error.where = f"{asked.where} {request}, request id {self._redactor.text(answer.request_id)[:80]}"
+        if isinstance(error, Transient) and asked.write and perhaps_done(answer):
+            raise self._unsure(error, told)
         if isinstance(error, Deferred) and (
-            asked.repeatable or request.method in REPEATABLE or found == "rate_limited"
+            asked.repeatable or asked.write or request.method in REPEATABLE or found == "rate_limited"
         ):
             raise TryAgain(error, told)
         raise error
+
+    def _unsure(self, error: Transient, told: float | None) -> AnswerLost:
+        until = None if told is None else self._clock.now() + timedelta(seconds=told)
+        if until is not None:
+            self._limiter.told_to_wait(until)
+        return AnswerLost(error.what, where=error.where, resume_at=until)
 
     def _note_remaining(self, answer: Answer, request: Request) -> None:
         """What the source will still answer in its tightest window, where it says so; nothing left is a wait told."""
@@ -223,7 +259,7 @@ class Exchange:
             if good and not received.framed and ENDS_EARLY in error.what:
                 raise self._lost(Unanswered(Transient("the answer was cut off")), request, asked) from None
             if good:
-                raise
+                raise Unreadable(error.what) from None
             document = None
         if good and asked.is_list and not received.body and not received.framed and received.status != 204:
             raise self._lost(Unanswered(Transient("the answer was cut off")), request, asked)
@@ -241,3 +277,20 @@ class Exchange:
             request.url,
             received.cookies,
         )
+
+
+@contextmanager
+def answered(asked: Asked) -> Iterator[None]:
+    """A write that the source has answered isn't taken for undone because our own database went away since."""
+    try:
+        yield
+    except DestinationError as error:
+        if asked.write:
+            raise AnswerLost(f"the source answered, but {error.what}") from None
+        raise
+
+
+def perhaps_done(answer: Answer) -> bool:
+    """Whether a write that got this answer may have been done all the same: a 4xx is a refusal, but for the 408 of a
+    gateway that no longer waits."""
+    return answer.status == 408 or not 400 <= answer.status < 500

@@ -225,7 +225,7 @@ def prepared(request: Request) -> requests.PreparedRequest:
 def failure_of(error: requests.RequestException, host: str) -> Unanswered | IntegrationError:
     """Requests' exceptions hold the URL, and with it perhaps a key: only their kind and the host are passed on."""
     text = str(error)
-    if isinstance(error, requests.exceptions.SSLError):
+    if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in text:
         return SourceConfigError(
             "the source's TLS certificate was not accepted",
             who="an administrator of the outside system",

@@ -153,8 +153,16 @@ def as_it_is(value: Any) -> Any:
 
 
 def reference_form(theirs: Declared | None) -> Callable[[Any], Any]:
-    """A composite key is a list in the record, and its JSON text as an external id."""
-    return (lambda key: decode(key.encode())) if theirs is not None and theirs.type == "json" else as_it_is
+    """A composite key is a list in the record, and its JSON text as an external id. Another form than text is of a
+    record that isn't there yet."""
+    composite = theirs is not None and theirs.type == "json"
+
+    def external(key: Any) -> Any:
+        if not isinstance(key, str):
+            raise ValueError("the record it points to has no id there yet")
+        return decode(key.encode()) if composite else key
+
+    return external
 
 
 def ours_of(name: str, spec: MapField, target: Declared, declared: dict[tuple[str, ...], Declared]) -> Ours:

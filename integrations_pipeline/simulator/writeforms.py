@@ -10,9 +10,9 @@ from typing import Any, Literal
 from integrations_pipeline.simulator.templates import Template, template
 from integrations_pipeline.spec.errors import DataError
 from integrations_pipeline.spec.forms import Call
-from integrations_pipeline.spec.paths import MISSING, Path, parse_path, step_through
+from integrations_pipeline.spec.paths import MISSING, Path, step_through
 from integrations_pipeline.spec.placeholders import names_in
-from integrations_pipeline.spec.write import Batch, Write
+from integrations_pipeline.spec.write import Batch, Write, set_leaves
 
 Operation = Literal["create", "update", "upsert", "delete"]
 OPERATIONS: tuple[Operation, ...] = ("create", "update", "upsert", "delete")
@@ -96,16 +96,6 @@ def place_of(value: Any, wanted: str, before: tuple[str, ...] = ()) -> tuple[str
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     places = (place_of(one, wanted, (*before, str(key))) for key, one in inner)
     return next((place for place in places if place is not None), None)
-
-
-def set_leaves(given: Mapping[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[Path, Any]]:
-    """The values of `set` with their whole paths."""
-    for key, value in given.items():
-        parts = (*before, *parse_path(key).parts)
-        if isinstance(value, dict):
-            yield from set_leaves(value, parts)
-        else:
-            yield Path(parts), value
 
 
 def drop(document: Row, path: Path) -> None:

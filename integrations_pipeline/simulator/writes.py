@@ -14,13 +14,13 @@ from integrations_pipeline.simulator.idempotency import Keys
 from integrations_pipeline.simulator.lagging import Lag
 from integrations_pipeline.simulator.records import put
 from integrations_pipeline.simulator.views import Request, View
-from integrations_pipeline.simulator.writeforms import Sent, set_leaves
+from integrations_pipeline.simulator.writeforms import Sent
 from integrations_pipeline.simulator.writer import Writer, source_of
 from integrations_pipeline.spec.decoding import encode
 from integrations_pipeline.spec.errors import DataError, NotFound
 from integrations_pipeline.spec.paths import MISSING, Path, parse_path
 from integrations_pipeline.spec.placeholders import as_text, names_in
-from integrations_pipeline.spec.write import Batch, Write
+from integrations_pipeline.spec.write import Batch, Write, set_leaves
 
 if TYPE_CHECKING:
     from integrations_pipeline.simulator.simulation import Row, Simulation

@@ -3,7 +3,7 @@
 IntegrationError
 ├── ConfigError        exit 2 before the first request, exit 1 in a source's answer: the YAML or a setting must change
 ├── Deferred           exit 3: nobody must act, the work is resumed at ``resume_at``
-│   ├── RateLimited · Transient · BreakerOpen · LeaseHeld · OffPeak
+│   ├── RateLimited · Transient · BreakerOpen · LeaseHeld · OffPeak · AnswerLost
 └── Failed             exit 1: somebody must act
     ├── CredentialsError · PermissionDenied · ContractError · DataError · SourceConfigError
     └── NotFound · Conflict · Exists · CursorExpired · DestinationError
@@ -123,6 +123,16 @@ class OffPeak(Deferred):
     """Work that belongs into the connection's ``off_peak`` hours."""
 
     error_class = "off_peak"
+
+
+class AnswerLost(Deferred):
+    """A write left, but it isn't known whether it was done: no answer, 5xx, an answer that can't be read.
+
+    Never raised where it surely wasn't done. Whoever sends it again must be sure that it can't be done twice.
+    """
+
+    error_class = "unsure"
+    default_next = "it is settled by itself: sent again with the same key, or read back"
 
 
 class Failed(IntegrationError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, model_validator
@@ -10,6 +11,7 @@ from pydantic import Field as Key
 from integrations_pipeline.spec.conditions import ConditionText
 from integrations_pipeline.spec.forms import Call, Duration, Model
 from integrations_pipeline.spec.paths import WHOLE, Path, PathText, parse_path
+from integrations_pipeline.spec.placeholders import names_in
 from integrations_pipeline.spec.places import SendPlaceText
 
 Operation = Literal["create", "update", "delete"]
@@ -24,6 +26,16 @@ def parse_answer(value: Any) -> Path | str:
 
 
 Answer = Annotated[Any, BeforeValidator(parse_answer, json_schema_input_type=str | list[str])]
+
+
+def set_leaves(given: Mapping[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[Path, Any]]:
+    """The values of `set` with their whole paths; an object is entered, so that what stands beside it stays."""
+    for key, value in given.items():
+        parts = (*before, *parse_path(key).parts)
+        if isinstance(value, dict) and value:
+            yield from set_leaves(value, parts)
+        else:
+            yield Path(parts), value
 
 
 class WriteCall(Call):
@@ -106,3 +118,12 @@ class Write(Model):
         """Whether `<fields>` are to be all of them: what a create or a PUT doesn't name would be empty there."""
         call = self.call_of(operation) or (self.batch.call_of(operation) if self.batch else None)
         return operation == "create" or (call is not None and call.method == "PUT")
+
+    def is_known_by_key(self, operation: Operation) -> bool:
+        """Whether the source knows a change that is sent again by its idempotency key.
+
+        Not where changes go in batches whose items don't carry theirs: one sent again alone would be new to it.
+        """
+        if self.batch is None or self.batch.call_of(operation) is None:
+            return self.idempotency is not None
+        return self.idempotency is not None and "idempotency_key" in names_in([self.set, self.batch.set])

@@ -414,6 +414,43 @@ CASES: dict[str, list[tuple[str, str, str]]] = {
             "<external_id>, <key.…> or <record.…> was expected",
         )
     ],
+    "upsert_by_an_unknown_id": [
+        (
+            WRITTEN + "    write:\n      fields: [email]\n      upsert: PUT /c/<external_id>  #!\n",
+            "streams.orders.write.upsert",
+            "what a new record has was expected (<reference>, <fields.…>), not <external_id>; or a `create`",
+        )
+    ],
+    "reread_without_get": [
+        (
+            WRITTEN + "    write:\n      fields: [email]\n      create: POST /c\n      answer: reread  #!\n",
+            "streams.orders.write.answer",
+            "a `get` in this stream was expected",
+        )
+    ],
+    "find_of_anything": [
+        (
+            WRITTEN + "    write:\n      fields: [email]\n      create: POST /c\n"
+            "      find: {request: GET /c, records: .}  #!\n",
+            "streams.orders.write.find",
+            "<reference>, <fields.…> or `match` was expected",
+        )
+    ],
+    "misplaced_key": [
+        (
+            WRITTEN + "    write:\n      fields: [email]\n      create: POST /c\n"
+            "      idempotency: {send: url, kept: 1d}  #!\n",
+            "streams.orders.write.idempotency.send",
+            "a header, a query parameter or a place in the body was expected",
+        )
+    ],
+    "batch_without_items": [
+        (
+            WRITTEN + "    write:\n      fields: [email]\n      batch: {create: POST /c, size: 2, body: {a: b}}  #!\n",
+            "streams.orders.write.batch.create",
+            "<items> was expected in the body",
+        )
+    ],
     "unknown_conflict_field": [
         (
             WRITTEN + "    write: {fields: [email], create: POST /c, conflict: {emial: review}}  #!\n",

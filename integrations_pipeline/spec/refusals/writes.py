@@ -167,3 +167,55 @@ def unknown_create_field(c: Checked) -> Told:
             if str(tested) not in kind.fields:
                 hint = did_you_mean(tested, kind.fields)
                 yield (*path, "create_when"), f"a field of {kind.kind} was expected, not {tested}{hint}"
+
+
+@refusal
+def upsert_by_an_unknown_id(c: Checked) -> Told:
+    """It also creates where there is no `create`, and a new record has no id yet."""
+    for path, _, write in writes(c):
+        call = write.upsert
+        if call is None or write.create is not None:
+            continue
+        for name in names_in([call.request, call.query, call.headers, call.body]):
+            if name == "external_id" or name.startswith(("key.", "record.")):
+                yield (
+                    (*path, "upsert"),
+                    f"what a new record has was expected (<reference>, <fields.…>), not <{name}>; or a `create`",
+                )
+
+
+@refusal
+def reread_without_get(c: Checked) -> Told:
+    for path, stream, write in writes(c):
+        if write.answer == "reread" and stream.get is None:
+            yield (*path, "answer"), "a `get` in this stream was expected: `reread` asks by it"
+
+
+@refusal
+def find_of_anything(c: Checked) -> Told:
+    """A search that doesn't say what for would take any record for the one that was lost."""
+    for path, _, write in writes(c):
+        find = write.find
+        if find is None or find.match is not None:
+            continue
+        named = names_in([find.request, find.query, find.headers, find.body])
+        if not any(name == "reference" or name.startswith("fields.") for name in named):
+            yield (*path, "find"), "<reference>, <fields.…> or `match` was expected: which record is looked for?"
+
+
+@refusal
+def misplaced_key(c: Checked) -> Told:
+    for path, _, write in writes(c):
+        if write.idempotency is not None and write.idempotency.send.kind in ("url", "spread"):
+            yield (*path, "idempotency", "send"), "a header, a query parameter or a place in the body was expected"
+
+
+@refusal
+def batch_without_items(c: Checked) -> Told:
+    for path, _, write in writes(c):
+        batch = write.batch
+        for key in ("create", "update", "upsert") if batch is not None else ():
+            call = getattr(batch, key)
+            body = None if call is None or batch is None else batch.body if call.body is None else call.body
+            if body is not None and "items" not in names_in(body):
+                yield (*path, "batch", key), "<items> was expected in the body: the changes stand there"
