@@ -9,6 +9,7 @@ from integrations_pipeline.cli import output
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import has_file, load_all, load_connection
 from integrations_pipeline.store.breaker import BreakerState
+from integrations_pipeline.store.judging import Loss
 from integrations_pipeline.store.keeper import keep
 from integrations_pipeline.store.status import StreamStatus
 from integrations_pipeline.store.store import URL_VARIABLE, Store, open_store
@@ -70,8 +71,16 @@ def status_document(row: StreamStatus) -> dict[str, Any]:
         "rows_deleted": row.rows_deleted,
         "quarantine_open": row.quarantine_open,
         "drift_open": row.drift_open,
+        "webhooks": loss_document(row.webhooks),
         "last_run": row.last_run,
     }
+
+
+def loss_document(loss: Loss | None) -> dict[str, Any] | None:
+    if loss is None:
+        return None
+    counts = {"told": loss.told, "missed": loss.missed, "loss_percent": round(loss.percent, 2)}
+    return {**counts, "delay_seconds": loss.delay_seconds}
 
 
 def as_document(breaker: BreakerState) -> dict[str, Any]:
@@ -139,6 +148,9 @@ def note(row: StreamStatus) -> str:
         said.append(f"resumes at {output.local(row.resume_at)}")
     if row.drift_open:
         said.append(f"{row.drift_open:,} findings of drift: integrations drift list {row.connection}/{row.stream}")
+    if row.webhooks is not None and row.webhooks.missed:
+        changes = row.webhooks.told + row.webhooks.missed
+        said.append(f"its webhooks missed {row.webhooks.missed:,} of {changes:,} changes in a day; polls brought them")
     if row.under_way:
         said.append("the next sync goes on in the middle of the list")
     return "; ".join(said)

@@ -9,6 +9,7 @@ from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec, AssetK
 from integrations_pipeline.spec.errors import IntegrationError
 from integrations_pipeline.spec.personal import masked
 from integrations_pipeline.store.breaker import BreakerState
+from integrations_pipeline.store.judging import Loss
 from integrations_pipeline.store.profiles import OpenFinding
 from integrations_pipeline.store.reports import RejectedRule
 from integrations_pipeline.sync.result import StreamResult, iso
@@ -42,6 +43,41 @@ def check_specs(key: AssetKey) -> list[AssetCheckSpec]:
     ]
 
 
+def loss_spec(key: AssetKey, under_percent: float) -> AssetCheckSpec:
+    """The check of `expect.webhook_loss`, from what polls found."""
+    return AssetCheckSpec(
+        "webhook_loss",
+        asset=key,
+        description=f"Webhooks missed under {under_percent:g}% of the changes of the last day. A warning: polls have "
+        "brought the others, later than an event would have.",
+    )
+
+
+def webhook_loss(key: AssetKey, under_percent: float, found: Loss | None) -> AssetCheckResult:
+    """Passed while polls of the last day found less missing; and where they judged nothing yet."""
+    told = "no poll has judged the webhooks yet" if found is None else f"{found.percent:.2f}% of the changes of a day"
+    counts = {"told": found.told, "missed": found.missed, "loss %": round(found.percent, 2)} if found else {}
+    return AssetCheckResult(
+        asset_key=key,
+        check_name="webhook_loss",
+        passed=found is None or found.missed == 0 or found.percent < under_percent,
+        severity=AssetCheckSeverity.WARN,
+        description=told,
+        metadata=counts,
+    )
+
+
+def webhooks(result: StreamResult) -> dict[str, Any]:
+    """What the run found of the stream's webhooks; nothing where it judged none."""
+    found = result.judged
+    if found is None or found.told is None or found.missed is None:
+        return {}
+    changes = found.told + found.missed
+    delay = {} if found.delay_seconds is None else {"webhook delay seconds": round(found.delay_seconds, 3)}
+    percent = round(100 * found.missed / max(changes, 1), 2)
+    return {"webhooks told": found.told, "webhooks missed": found.missed, "webhook loss %": percent, **delay}
+
+
 def numbers(result: StreamResult, *, mapped: bool) -> dict[str, Any]:
     """The run's counters as metadata; the UI plots each of them over time."""
     shaped = result.shaped.as_dict() if mapped else {}
@@ -54,6 +90,7 @@ def numbers(result: StreamResult, *, mapped: bool) -> dict[str, Any]:
         "waited seconds": round(result.waited_seconds, 3),
         "duration seconds": round(result.duration_seconds, 3),
         "records per second": round(result.counters.fetched / max(result.duration_seconds, 0.001), 1),
+        **webhooks(result),
         **{f"canonical {name}": count for name, count in shaped.items()},
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from dagster import (
     DagsterRunStatus,
@@ -20,6 +20,7 @@ from dagster import (
 from integrations_pipeline.orchestration.describing import kind_key, stream_key
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.forms import Every
+from integrations_pipeline.spec.limits import POLL_STRETCH
 from integrations_pipeline.store.reports import StreamClock, postpone, stream_clocks
 from integrations_pipeline.sync.asking import can_be_asked
 
@@ -33,21 +34,22 @@ UNFINISHED = [
     DagsterRunStatus.STARTED,
 ]
 HOUR, DAY = 60, 24 * 60
+LANE_RUN = timedelta(minutes=1)
+"""A run of the gateway's fast lane lasts a minute, and is known by when it began."""
 
 
 def rhythms(connection: Connection) -> Mapping[Every, list[str]]:
     """The streams that are polled by runs, by when: at their own `every`, else the connection's."""
     found: dict[Every, list[str]] = {}
-    for name, stream in connection.selected.items():
+    for name in connection.selected:
         if not is_asked(connection, name):
-            found.setdefault(stream.every or connection.every, []).append(name)
+            found.setdefault(every_of(connection, name), []).append(name)
     return found
 
 
 def is_asked(connection: Connection, name: str) -> bool:
     """Whether the sensor `ask_sources` polls the stream: a 304 then costs no run. A cron is kept to the minute."""
-    stream = connection.streams[name]
-    return can_be_asked(stream) and (stream.every or connection.every).interval is not None
+    return can_be_asked(connection.streams[name]) and every_of(connection, name).interval is not None
 
 
 def cron_of(every: Every, name: str) -> str | None:
@@ -97,10 +99,14 @@ def poll(connection: Connection, name: str, cron: str, zone: str, streams: Seque
     def due(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
         if context.instance.get_runs_count(unfinished(connection.name)):
             return SkipReason(f"a sync of {connection.name} is still under way")
+        now = datetime.now(UTC)
         with context.resources.store.store.borrow() as session:
             clocks = stream_clocks(session, ((connection.name, stream) for stream in streams))
-            postpone(session, connection.name, streams)
-        ready = {clock.stream for clock in clocks if may_run(clock, datetime.now(UTC))}
+            waiting = {clock.stream for clock in clocks if webhooks_suffice(connection, clock, now)}
+            postpone(session, connection.name, [stream for stream in streams if stream not in waiting])
+        ready = {clock.stream for clock in clocks if may_run(clock, now)} - waiting
+        if not ready and waiting:
+            return SkipReason(f"webhooks bring the changes of {connection.name}: a later poll is soon enough")
         if not ready:
             return SkipReason(f"{connection.name} is disconnected, deferred to a later time, or its source is down")
         return request(connection, [stream for stream in streams if stream in ready], "schedule")
@@ -111,6 +117,31 @@ def poll(connection: Connection, name: str, cron: str, zone: str, streams: Seque
 def may_run(clock: StreamClock, now: datetime) -> bool:
     """Whether a poll makes sense: the stream isn't stopped, nor told to wait, nor its source down."""
     return clock.may_run(now) and (clock.resume_at is None or clock.resume_at <= now)
+
+
+def webhooks_suffice(connection: Connection, clock: StreamClock, now: datetime) -> bool:
+    """Whether a poll that `every` asks for can be left out. Half an interval is no matter: a run begins a little after
+    its tick, which is then the nearest one."""
+    every = every_of(connection, clock.stream).interval
+    if every is None or clock.last_started is None:
+        return False
+    return now + every / 2 < clock.last_started + interval_now(connection, clock, now)
+
+
+def every_of(connection: Connection, stream: str) -> Every:
+    return connection.streams[stream].every or connection.every
+
+
+def interval_now(connection: Connection, clock: StreamClock, now: datetime) -> timedelta:
+    """`every`, which must be a duration; longer while the stream's webhooks are whole: the last poll that judged them
+    found none missing, and events keep coming. Never so long that the data would be older than `fresh_within`."""
+    every = every_of(connection, clock.stream).interval
+    assert every is not None
+    if clock.last_event is None or now - clock.last_event > every + LANE_RUN:
+        return every
+    fresh = connection.expect.fresh_within
+    longest = every * POLL_STRETCH
+    return max(every, min(longest, fresh - every) if fresh is not None else longest)
 
 
 def unfinished(connection: str) -> RunsFilter:

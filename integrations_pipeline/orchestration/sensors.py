@@ -23,10 +23,17 @@ from dagster import (
 )
 
 from integrations_pipeline.orchestration.jobs import FULL_REFRESH_JOB
-from integrations_pipeline.orchestration.schedules import SYNC_JOB, cron_of, is_asked, request, unfinished
+from integrations_pipeline.orchestration.schedules import (
+    SYNC_JOB,
+    cron_of,
+    every_of,
+    interval_now,
+    is_asked,
+    request,
+    unfinished,
+)
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import IntegrationError
-from integrations_pipeline.spec.forms import Every
 from integrations_pipeline.store.reports import StreamClock, stream_clocks
 from integrations_pipeline.sync.asking import anything_new
 
@@ -57,26 +64,26 @@ class Watch:
 
 def poll_due(connection: Connection, clock: StreamClock, now: datetime) -> datetime | None:
     """Never synced, or an interval that cron can't say is over."""
-    every = connection.streams[clock.stream].every or connection.every
     if clock.last_started is None:
         return now
-    if is_asked(connection, clock.stream) or cron_of(every, connection.name) is not None:
+    if is_asked(connection, clock.stream) or cron_of(every_of(connection, clock.stream), connection.name) is not None:
         return None
-    return interval_over(every, clock, now)
+    return interval_over(connection, clock, now)
 
 
 def ask_due(connection: Connection, clock: StreamClock, now: datetime) -> datetime | None:
     """A stream whose source can say whether anything is new, at its interval."""
     if not is_asked(connection, clock.stream):
         return None
-    return interval_over(connection.streams[clock.stream].every or connection.every, clock, now)
+    return interval_over(connection, clock, now)
 
 
-def interval_over(every: Every, clock: StreamClock, now: datetime) -> datetime | None:
+def interval_over(connection: Connection, clock: StreamClock, now: datetime) -> datetime | None:
     """When the interval ended; None while it lasts, or while the stream waits for a time of its own."""
+    every = every_of(connection, clock.stream)
     if every.interval is None or clock.last_started is None or clock.resume_at is not None:
         return None
-    at = clock.last_started + every.interval
+    at = clock.last_started + interval_now(connection, clock, now)
     return at if at <= now else None
 
 

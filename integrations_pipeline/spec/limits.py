@@ -119,6 +119,13 @@ PUSH_MERGES = 5
 OUTBOX_DAYS = 30
 """A change that is done or discarded is kept as long, to be looked at."""
 
+WEBHOOK_GRACE_SECONDS = 300.0
+"""An event that comes later than this after a poll found its change is missed: providers send within minutes."""
+
+POLL_STRETCH = 4
+"""While webhooks are whole, polls are due after as many times `every`: three of four are spared, and what is lost is
+found within a few intervals."""
+
 WEBHOOK_BYTES = 4 * 1024 * 1024
 """A delivery is held whole until its signature is checked, and anybody may send one; the poll finds what it told."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -14,6 +15,7 @@ from psycopg.types.json import Jsonb
 from integrations_pipeline.store import refreshing
 from integrations_pipeline.store.failures import destination_errors
 from integrations_pipeline.store.holder import SETTINGS, Holder, lease_held
+from integrations_pipeline.store.judging import Judged
 from integrations_pipeline.store.landing import Chunk, Counters, land
 from integrations_pipeline.store.state import StateChange, StreamState, read_state, write_state
 
@@ -45,7 +47,8 @@ ON CONFLICT (run_id, connection, stream) DO UPDATE SET mode = excluded.mode, not
 END_RUN = """
 UPDATE integrations.run_log SET status = %(status)s, finished_at = now(), error = %(error)s, resume_at = %(resume_at)s,
     shaped = %(shaped)s, note = %(note)s,
-    requests = requests + %(requests)s, waited_seconds = waited_seconds + %(waited_seconds)s
+    requests = requests + %(requests)s, waited_seconds = waited_seconds + %(waited_seconds)s,
+    webhooks_told = %(told)s, webhooks_missed = %(missed)s, webhooks_delay_seconds = %(delay_seconds)s
 WHERE run_id = %(run_id)s AND connection = %(connection)s AND stream = %(stream)s
 RETURNING mode
 """
@@ -57,6 +60,14 @@ UPDATE integrations.stream_state SET
     error_count = CASE %(status)s WHEN 'succeeded' THEN 0 WHEN 'failed' THEN error_count + 1 ELSE error_count END,
     last_error = %(error)s, resume_at = %(resume_at)s, updated_at = now()
 WHERE connection = %(connection)s AND stream = %(stream)s AND parent_key = ''
+"""
+
+# How far the stream's webhooks are judged, and what was found; where they aren't judged any more, it is forgotten.
+JUDGED = """
+UPDATE integrations.stream_state SET judged_to = %(judged_to)s,
+    judged_missed = CASE WHEN %(judged_to)s::timestamptz IS NOT NULL THEN coalesce(%(missed)s, judged_missed) END
+WHERE connection = %(connection)s AND stream = %(stream)s AND parent_key = ''
+    AND (judged_to IS NOT NULL OR %(judged_to)s::timestamptz IS NOT NULL)
 """
 
 DIED = {
@@ -174,8 +185,10 @@ class Lease(Holder):
         waited_seconds: float = 0.0,
         shaped: dict[str, Any] | None = None,
         note: str | None = None,
+        judged: Judged | None = None,
     ) -> None:
-        """The run's end, and what the stream remembers of it. ``requests`` and the wait are those no chunk counted."""
+        """The run's end, and what the stream remembers of it. ``requests`` and the wait are those no chunk counted.
+        ``judged`` is what a poll found of the stream's webhooks; None leaves that as it is."""
         outcome = {
             **self.names,
             "status": status,
@@ -185,6 +198,7 @@ class Lease(Holder):
             "waited_seconds": waited_seconds,
             "shaped": Jsonb(shaped) if shaped is not None else None,
             "note": note,
+            **asdict(judged or Judged()),
         }
 
         def end(session: psycopg.Connection[Any]) -> None:
@@ -192,5 +206,7 @@ class Lease(Holder):
             mode = row[0] if row else None
             if mode in ("incremental", "full"):  # an old window, or an event, doesn't make a stale stream fresh
                 session.execute(REMEMBER, outcome)
+            if judged is not None:
+                session.execute(JUDGED, outcome)
 
         self.write(end)

@@ -48,16 +48,22 @@ FROM integrations.stream_state s
 WHERE s.connection = %(connection)s AND s.stream = %(stream)s AND s.parent_key = '' AND s.active
 """
 
-# When each stream last began, was read whole, and may go on.
+# When each stream last began, was read whole, and may go on; and while the last poll found its webhooks whole, when
+# events were last applied since then (the gateway's runs last a minute).
 CLOCKS = """
-SELECT w.connection, w.stream, coalesce(s.active, true) AS active, s.resume_at, s.last_full_refresh,
-    (SELECT max(l.started_at) FROM integrations.run_log l
-     WHERE l.connection = w.connection AND l.stream = w.stream AND l.mode IN ('incremental', 'full')) AS last_started,
-    b.retry_at AS paused_until
+SELECT w.connection, w.stream, coalesce(s.active, true) AS active, s.resume_at, s.last_full_refresh, p.last_started,
+    b.retry_at AS paused_until,
+    CASE WHEN s.judged_missed = 0 THEN (
+        SELECT max(e.started_at) FROM integrations.run_log e
+        WHERE e.connection = w.connection AND e.stream = w.stream AND e.mode IN ('events', 'immediately')
+          AND e.started_at > p.last_started - interval '1 minute') END AS last_event
 FROM unnest(%s::text[], %s::text[]) AS w (connection, stream)
 LEFT JOIN integrations.stream_state s
     ON s.connection = w.connection AND s.stream = w.stream AND s.parent_key = ''
 LEFT JOIN integrations.breaker b ON b.connection = w.connection
+LEFT JOIN LATERAL (
+    SELECT max(l.started_at) AS last_started FROM integrations.run_log l
+    WHERE l.connection = w.connection AND l.stream = w.stream AND l.mode IN ('incremental', 'full')) p ON true
 """
 
 # Streams that fell due while calls to their source are paused: they go on when it may be tried again.
@@ -112,6 +118,7 @@ class StreamClock:
     """The times that decide when a stream is due; None for what never was.
 
     ``paused_until``: of an open breaker, when its source may be tried again; in the past once that time has come.
+    ``last_event``: when events of it were applied since the last poll; None also where a poll found webhooks missing.
     """
 
     connection: str
@@ -121,6 +128,7 @@ class StreamClock:
     last_full_refresh: datetime | None
     last_started: datetime | None
     paused_until: datetime | None = None
+    last_event: datetime | None = None
 
     def may_run(self, now: datetime) -> bool:
         """Whether a run makes sense: the stream isn't stopped, and calls to its source aren't paused."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
+
+from integrations_pipeline.store.judging import Loss, losses
 
 # One row per stream asked for, in the order given; a stream that never ran has nulls.
 STATUS = """
@@ -59,7 +61,8 @@ WHERE n.nspname = 'raw' AND c.relkind = 'r' AND split_part(c.relname, '__', 1) =
 class StreamStatus:
     """One stream. ``leased``: a process works on it now.
 
-    ``last_run`` holds the columns of its run_log row, times as ISO text; None before the first run.
+    ``last_run`` holds the columns of its run_log row, times as ISO text; None before the first run. ``webhooks`` is
+    what polls of the last day found of them; None where they weren't judged.
     """
 
     connection: str
@@ -79,6 +82,7 @@ class StreamStatus:
     rows_held: int
     rows_deleted: int
     last_run: dict[str, Any] | None
+    webhooks: Loss | None = None
 
 
 def known_streams(session: psycopg.Connection[Any]) -> dict[str, list[str]]:
@@ -97,4 +101,6 @@ def read_status(session: psycopg.Connection[Any], wanted: list[tuple[str, str]])
     held = sql.SQL(" UNION ALL ").join(counts) if counts else sql.SQL(NONE_HELD)
     cursor = session.cursor(row_factory=class_row(StreamStatus))
     values = {"connections": [name for name, _ in wanted], "streams": [stream for _, stream in wanted]}
-    return cursor.execute(sql.SQL(STATUS).format(held=held), values).fetchall()
+    rows = cursor.execute(sql.SQL(STATUS).format(held=held), values).fetchall()
+    lost = losses(session, sorted({name for name, _ in wanted}))
+    return [replace(row, webhooks=lost.get((row.connection, row.stream))) for row in rows]

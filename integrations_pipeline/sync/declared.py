@@ -40,7 +40,7 @@ def notice_edits(pull: Pull, state: StreamState) -> StreamState:
         pull.lease.apply_state(StateChange(declared=now))
         return state
     edited = [name for name in now if known.get(name) != now[name]]
-    pull.rekeyed = "key" in edited
+    pull.edited, pull.rekeyed = bool(edited), "key" in edited
     if not edited:
         return state
     for name in edited:

@@ -121,6 +121,7 @@ class Pull:
         self.opened_at = self.clock.monotonic_seconds()
         self.refresh_id: UUID | None = None
         self.whole = False  # all that the source has is read in this one run
+        self.edited = False  # what it is read by, since the last run
         self.rekeyed = False  # the rows held have keys of another declaration
         self.ahead: dict[str, Reading] = {}  # by parent: lists below it whose turn comes later
         self.records = 0

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from integrations_pipeline.spec.errors import ConfigError, Deferred, IntegrationError
+from integrations_pipeline.store.judging import Judged
 from integrations_pipeline.store.landing import Counters
 from integrations_pipeline.store.shaping import ShapeCounters
 
@@ -38,6 +39,7 @@ class StreamResult:
     duration_seconds: float = 0.0
     resume_at: datetime | None = None
     note: str | None = None
+    judged: Judged | None = None
 
     @property
     def exit_code(self) -> int:
@@ -56,6 +58,14 @@ class StreamResult:
         self.error = error
         self.resume_at = error.resume_at
 
+    @property
+    def webhooks(self) -> dict[str, Any] | None:
+        """What the run found of the stream's webhooks; None where it judged none."""
+        found = self.judged
+        if found is None or found.told is None:
+            return None
+        return {"told": found.told, "missed": found.missed, "delay_seconds": found.delay_seconds}
+
     def as_dict(self) -> dict[str, Any]:
         """The stream's entry in the JSON document."""
         return {
@@ -71,6 +81,7 @@ class StreamResult:
             "duration_seconds": round(self.duration_seconds, 3),
             "resume_at": iso(self.resume_at),
             "note": self.note,
+            "webhooks": self.webhooks,
             "shaped": self.shaped.as_dict(),
         }
 

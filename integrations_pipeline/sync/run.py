@@ -20,6 +20,7 @@ from integrations_pipeline.spec.streams import Stream
 from integrations_pipeline.store.lease import Lease, take_lease
 from integrations_pipeline.store.store import Store
 from integrations_pipeline.sync.children import pull_children
+from integrations_pipeline.sync.judging import judged
 from integrations_pipeline.sync.own_list import pull_list
 from integrations_pipeline.sync.progress import Progress, Unwatched
 from integrations_pipeline.sync.pull import Pull
@@ -187,6 +188,8 @@ class StreamJob:
 
     def finish(self, lease: Lease, pull: Pull) -> None:
         """The run's end, in the log and in what the stream remembers."""
+        if self.result.status == "succeeded":
+            self.result.judged = judged(self.connection, lease, edited=pull.edited)
         lease.finish_run(
             self.result.status,
             error=self.result.error.as_dict() if self.result.error else None,
@@ -194,6 +197,7 @@ class StreamJob:
             requests=pull.spent()[0],
             shaped=self.result.shaped.as_dict(),
             note=self.result.note,
+            judged=self.result.judged,
         )
 
     def pull(self, pull: Pull, *, full: bool) -> None:

@@ -20,6 +20,7 @@ from integrations_pipeline.gateway.application import Gateway
 from integrations_pipeline.gateway.data import Data
 from integrations_pipeline.gateway.doors import Doors
 from integrations_pipeline.gateway.lane import FastLane
+from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_connection_and_kinds
 from integrations_pipeline.spec.secrets import Secret
@@ -127,6 +128,9 @@ class Shop:
         sent = Delivery("POST", "/webhooks/acme", [], json.dumps(said).encode(), "json")
         signed = sign(hook, [Secret(SECRET)], sent, datetime.now(UTC))
         assert self.door.send("acme", signed.body, signed.headers)[0] == 202
+
+    def connection(self) -> Connection:
+        return load_connection_and_kinds("acme", Home(self.door.home))[0]
 
     @contextmanager
     def opened(self) -> Iterator[tuple[Any, Client, Any]]:
