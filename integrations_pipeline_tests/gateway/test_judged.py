@@ -7,15 +7,9 @@ from typing import Any
 import pytest
 
 from integrations_pipeline_tests.gateway.shop import EVENTS, Shop, at, shop
+from integrations_pipeline_tests.passing import minutes_pass
 
 __all__ = ["shop"]
-AGO = "interval '10 minutes'"
-TIMES = {
-    "decision": ["at"],
-    "run_log": ["started_at", "finished_at"],
-    "inbox": ["received_at", "finished_at"],
-    "stream_state": ["judged_to"],
-}
 
 
 @pytest.fixture(autouse=True)
@@ -25,11 +19,7 @@ def judged_events(shop: Shop) -> None:
 
 
 def later(shop: Shop) -> None:
-    """Ten minutes pass: all that is known is as much older."""
-    with shop.store.borrow() as session:
-        for table, columns in TIMES.items():
-            moved = ", ".join(f"{column} = {column} - {AGO}" for column in columns)
-            session.execute(f"UPDATE integrations.{table} SET {moved}")
+    minutes_pass(shop.door.database_url, 10)
 
 
 def change(shop: Shop, table: str, key: str, minutes: float, *, told: bool, **more: Any) -> None:

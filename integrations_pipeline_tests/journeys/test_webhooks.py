@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -19,9 +20,11 @@ from integrations_pipeline.spec.loading import load_connection_and_kinds
 from integrations_pipeline.store.store import Store
 from integrations_pipeline.sync.connect import connect
 from integrations_pipeline.sync.receive import Receiver
+from integrations_pipeline.sync.result import StreamResult
 from integrations_pipeline_tests.connectors.account import open_account
 from integrations_pipeline_tests.gateway.conftest import START_SECONDS, Door, serving
 from integrations_pipeline_tests.journeys.conftest import House
+from integrations_pipeline_tests.passing import minutes_pass
 
 CONNECTORS = ["stripe", "github", "easypost"]
 FAULTS = ["lose webhook 20%", "double webhook 20%", "reorder webhooks 20%"]
@@ -46,8 +49,8 @@ class Account:
         with self.client() as client:
             assert connect(self.connection, client, self.store, self.kinds, public_url=url) == 1
 
-    def poll(self, *, full: bool = False) -> None:
-        self.house.sync_here(self.name, full=full)
+    def poll(self, *, full: bool = False) -> dict[str, StreamResult]:
+        return self.house.sync_here(self.name, full=full)
 
     def receive(self) -> None:
         """What is on its way comes, and is applied."""
@@ -139,3 +142,32 @@ def test_through_both_while_webhooks_are_lost_doubled_and_reordered(
         one.assert_equal()
     hits = {fault["fault"]: fault["hits"] for fault in one.source.report()["faults"]}
     assert all(hits.values()), hits
+
+
+@pytest.mark.parametrize(("name", "stream"), [("stripe", "customers"), ("github", "issues"), ("easypost", "trackers")])
+def test_polls_find_exactly_what_webhooks_lost(account: Callable[[str], Account], name: str, stream: str) -> None:
+    one = account(name)
+
+    def judged(faults: list[str]) -> tuple[int, int, dict[str, Any] | None]:
+        """Thirty records come, each with its event: how many came by webhooks, how many by the poll after them, and
+        what a later poll says of that."""
+        before = set(one.house.raw(one.name, stream))
+        one.source.switch(faults)
+        one.source.insert(stream, 30)
+        one.receive()
+        told = set(one.house.raw(one.name, stream)) - before
+        one.poll()
+        polled = set(one.house.raw(one.name, stream)) - before - told
+        minutes_pass(one.house.database_url, 10)
+        return len(told), len(polled), one.poll()[stream].webhooks
+
+    with gateway(one.house.home, one.house.database_url, one.store) as url:
+        one.subscribe(url)
+        minutes_pass(one.house.database_url, 10)
+        told, polled, found = judged(["lose webhook 40%", "double webhook 20%", "reorder webhooks 20%"])
+        assert told > 0 and polled > 0
+        assert found is not None and (found["told"], found["missed"]) == (told, polled)
+        told, polled, found = judged([])
+        assert told > 0 and polled == 0
+        assert found is not None and (found["told"], found["missed"]) == (told, 0)
+        one.assert_equal()

@@ -18,6 +18,7 @@ from integrations_pipeline.store.store import Store
 from integrations_pipeline_tests.orchestration.conftest import CRM, House
 from integrations_pipeline_tests.orchestration.test_runs import numbers
 from integrations_pipeline_tests.orchestration.test_timing import NOW, asked, poll, tick
+from integrations_pipeline_tests.passing import minutes_pass
 
 HOOK = """
 webhook:
@@ -49,18 +50,6 @@ def told(house: House, type: str, **row: Any) -> None:
     assert job.execute_in_process(instance=house.instance, run_config=config).success
 
 
-def later(house: House, minutes: int) -> None:
-    """So many minutes pass: all that is known is as much older."""
-    for table, columns in {
-        "decision": ["at"],
-        "run_log": ["started_at", "finished_at"],
-        "inbox": ["received_at", "finished_at"],
-        "stream_state": ["judged_to", "last_success", "last_full_refresh"],
-    }.items():
-        moved = ", ".join(f"{column} = {column} - interval '{minutes} minutes'" for column in columns)
-        house.ask(f"UPDATE integrations.{table} SET {moved} RETURNING 1")
-
-
 def loss_check(result: ExecuteInProcessResult) -> tuple[bool, str, dict[str, Any]]:
     (found,) = (
         one
@@ -72,14 +61,14 @@ def loss_check(result: ExecuteInProcessResult) -> tuple[bool, str, dict[str, Any
 
 def test_a_run_tells_what_webhooks_missed_and_the_check_warns(house: House) -> None:
     told(house, "deal.changed", id="a", title="told")
-    later(house, 10)
+    minutes_pass(house.url, 10)
     result = house.run("crm/deals")
     found = numbers(result, "crm/deals")
     assert (found["webhooks told"], found["webhooks missed"], found["webhook loss %"]) == (1, 0, 0)
     assert loss_check(result)[:2] == (True, "WARN")
     house.simulations["crm"].insert("deals", 1)
     assert house.run("crm/deals").success  # brings it, and can't know yet
-    later(house, 10)
+    minutes_pass(house.url, 10)
     result = house.run("crm/deals")
     assert (numbers(result, "crm/deals")["webhooks missed"], result.success) == (1, True)
     assert loss_check(result) == (False, "WARN", {"told": 1, "missed": 1, "loss %": 50.0})
@@ -89,7 +78,7 @@ def whole(house: House) -> None:
     """A poll has judged that nothing is missing, and an event comes now."""
     told(house, "deal.changed", id="a", title="told")
     told(house, "contact.changed", id="a", updated="2024-05-01T12:00:00Z")
-    later(house, 10)
+    minutes_pass(house.url, 10)
     assert house.run().success
     told(house, "deal.changed", id="a", title="again")
     told(house, "contact.changed", id="a", updated="2024-05-02T12:00:00Z")
@@ -97,23 +86,23 @@ def whole(house: House) -> None:
 
 def test_while_webhooks_are_whole_polls_are_rarer(house: House) -> None:
     whole(house)
-    later(house, 4)
+    minutes_pass(house.url, 4)
     told(house, "deal.changed", id="a", title="once more")
-    later(house, 4)  # past the 7m of deals
+    minutes_pass(house.url, 4)  # past the 7m of deals
     assert asked(tick(house, "poll_due")) == set()
-    later(house, 6)  # about the 15m of contacts
+    minutes_pass(house.url, 6)  # about the 15m of contacts
     assert poll(house) == (set(), "webhooks bring the changes of crm: a later poll is soon enough")
     for day in (3, 4, 5):
         told(house, "contact.changed", id="a", updated=f"2024-05-0{day}T12:00:00Z")
-        later(house, 15)
+        minutes_pass(house.url, 15)
     assert poll(house)[0] == {"crm/contacts", "canonical/customer"}  # four times its interval is over
 
 
 def test_when_webhooks_fall_silent_polls_come_at_every(house: House) -> None:
     whole(house)
-    later(house, 10)
+    minutes_pass(house.url, 10)
     assert asked(tick(house, "poll_due")) == {"crm/deals"}
-    later(house, 20)
+    minutes_pass(house.url, 20)
     assert poll(house)[0] == {"crm/contacts", "canonical/customer"}
 
 
@@ -121,10 +110,10 @@ def test_when_webhooks_miss_something_polls_come_at_every(house: House) -> None:
     whole(house)
     house.simulations["crm"].insert("deals", 1)
     assert house.run("crm/deals").success
-    later(house, 10)
+    minutes_pass(house.url, 10)
     assert house.run("crm/deals").success  # it judges
     told(house, "deal.changed", id="a", title="alive")
-    later(house, 8)
+    minutes_pass(house.url, 8)
     assert asked(tick(house, "poll_due")) == {"crm/deals"}
 
 
