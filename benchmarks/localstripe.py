@@ -1,11 +1,11 @@
 """A payments server that nobody of this project wrote, sending to the gateway: what is made there arrives here.
 
-localstripe is a stateful stand-in for Stripe's API (https://pypi.org/project/localstripe/, GPL: a test server only, and
+localstripe is a stateful stand-in for Stripe's API (github.com/adrienverge/localstripe, GPL: a test server only, and
 never a dependency). Install it into an environment of its own, start it on loopback with its data in memory, then
 
     python localstripe.py http://127.0.0.1:PORT [--count 1000] [--key sk_test_any]
 
-This starts a durable PostgreSQL and a gateway of its own (`integrations serve`), names the gateway to localstripe with a
+This starts a durable PostgreSQL and a gateway of its own (`integrations serve`), names that to localstripe with a
 secret, makes so many customers and pays once for each, waits until their events are applied, and compares what is held
 with localstripe's own lists: keys, e-mail addresses, amounts. A poll at the end says what webhooks missed: nothing.
 localstripe has no events of charges; `payment_intent.succeeded` tells that one was made, and it is read by its id.
