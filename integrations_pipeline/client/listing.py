@@ -139,6 +139,7 @@ class ListReader:
         walk, begin = self._plan.walk, self._begin
         position = walk.resumed(begin.position) if begin.position is not None else walk.first()
         self._is_repeated(position)
+        at_seam = begin.position is not None and position != begin.position
         first = self._condition if begin.position is None else []
         ahead: ReadAhead[Sends, Fetched] = ReadAhead(
             lambda sends: self._ask(sends, stop), workers=self._workers, stop=stop
@@ -152,6 +153,8 @@ class ListReader:
                     position = back
                     continue
                 page, expected = self._page(number, position, answer, seen)
+                if at_seam and page.next is not None:
+                    page, at_seam = replace(page, next=walk.looked(page.next, seen.items or [])), False
                 if page.next is not None and self._is_repeated(page.next):
                     yield replace(page, next=None, circles=True)
                     raise ContractError(

@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import blake2b
 from math import ceil
 from typing import Any, Protocol
 
 from integrations_pipeline.client.answer import Answer
 from integrations_pipeline.client.request import RequestBuilder, Sends
 from integrations_pipeline.spec import pagination as forms
+from integrations_pipeline.spec.decoding import encode_sorted
 from integrations_pipeline.spec.errors import ConfigError, ContractError
 from integrations_pipeline.spec.paths import MISSING, Path
 from integrations_pipeline.spec.places import ReadPlace, SendPlace
@@ -42,6 +44,10 @@ class Walk(Protocol):
     def resumed(self, position: Position) -> Position:
         """Where to go on after an interruption: the position itself, or a seam before it."""
 
+    def looked(self, position: Position, items: list[Any]) -> Position:
+        """The position behind a page that held the items and was read again as a seam: resumed there, the list goes on
+        there, or a source that answers one request per run would show the same page for ever."""
+
     def sends(self, position: Position) -> Sends:
         """What the request of a position holds beyond the list's own."""
 
@@ -62,6 +68,9 @@ class Followed:
     """What the walks have in common that follow what the source gave them: rows that move don't concern them."""
 
     def resumed(self, position: Position) -> Position:
+        return position
+
+    def looked(self, position: Position, items: list[Any]) -> Position:
         return position
 
     def expected(self, position: Position, answer: Answer, items: list[Any]) -> Iterable[Position]:
@@ -136,7 +145,8 @@ class OnePage(Followed):
 class ByNumber(Followed):
     """``{"page": 3, "rows": 100, "total": 512}``: what the page before held, and the total that it told.
 
-    After an interruption the page before is read again, since rows of pages before may be gone by then.
+    After an interruption the page before is read again, since rows of pages before may be gone by then; once
+    (``looked``).
     """
 
     form: forms.PageNumber
@@ -145,7 +155,10 @@ class ByNumber(Followed):
         return {"page": self.form.first}
 
     def resumed(self, position: Position) -> Position:
-        return self.gone_back(position, 1)
+        return position if "looked" in position else self.gone_back(position, 1)
+
+    def looked(self, position: Position, items: list[Any]) -> Position:
+        return {**position, "looked": True}
 
     def sends(self, position: Position) -> Sends:
         return [(self.form.send, position["page"])]
@@ -177,7 +190,7 @@ class ByNumber(Followed):
 
     def gone_back(self, position: Position, pages: int) -> Position:
         page = max(position["page"] - pages, self.form.first)
-        kept = {name: value for name, value in position.items() if name != "empty"}
+        kept = {name: value for name, value in position.items() if name not in ("empty", "looked")}
         if "read" in kept:
             kept["read"] = max(kept["read"] - (position["page"] - page) * position.get("rows", 0), 0)
         return {**kept, "page": page}
@@ -188,8 +201,9 @@ class ByOffset:
     """``{"offset": 299, "seam": 200, "pages": 3, "over": 1}``: the page before began at the seam, ``pages`` are read.
 
     A page begins with the last row of the page before, so that a row which moved up past the seam, because one before
-    it is gone, is noticed. The whole page at the seam is read again then, and after an interruption. There is no such
-    row where the source names the number of pages, or rounds offsets down to whole ones (``aligned``).
+    it is gone, is noticed. The whole page at the seam is read again then, and after an interruption, once: ``looked``
+    is the digest of its last row. There is no such row where the source names the number of pages, or rounds offsets
+    down to whole ones (``aligned``).
     """
 
     form: forms.Offset
@@ -198,6 +212,12 @@ class ByOffset:
         return {"offset": self.form.first}
 
     def resumed(self, position: Position) -> Position:
+        return position if "looked" in position else self.at_seam(position)
+
+    def looked(self, position: Position, items: list[Any]) -> Position:
+        return {**position, "looked": digest_of(items[-1]) if items and position.get("over") else ""}
+
+    def at_seam(self, position: Position) -> Position:
         if "seam" not in position:
             return position
         back = self.gone_back(position, position["offset"] - position["seam"])
@@ -232,9 +252,12 @@ class ByOffset:
         """None of the rows before is on this page, which should begin with the last one of them; or all of them are.
 
         Then it is gone back, each time twice as far, until a page holds one of them. After an interruption no rows
-        before are known, and a smaller total tells how many are gone.
+        before are known, and a smaller total tells how many are gone; behind a seam that was read again also that the
+        last row isn't there.
         """
         if not before.items:
+            if now.items and position.get("looked") and digest_of(now.items[0]) != position["looked"]:
+                return self.at_seam(position)
             gone = fewer(position, now)
             if not gone or position["offset"] <= self.form.first:
                 return None
@@ -246,7 +269,7 @@ class ByOffset:
         if not step or not before.items or self.fresh(position, before, now.items or []) != now.items:
             return None
         if now.items == before.items:
-            aligned = {**self.resumed(position), "offset": position["offset"] + step, "aligned": True}
+            aligned = {**self.at_seam(position), "offset": position["offset"] + step, "aligned": True}
             return aligned if "over" in position else None
         if any(item in before.items for item in now.items or []):
             return None
@@ -256,7 +279,8 @@ class ByOffset:
     def gone_back(self, position: Position, rows: int) -> Position:
         """That many rows before a position, but not before the list."""
         offset = max(position["offset"] - rows, self.form.first)
-        kept = {name: value for name, value in position.items() if name not in ("seam", "empty", "over", "back")}
+        left = ("seam", "empty", "over", "back", "looked")
+        kept = {name: value for name, value in position.items() if name not in left}
         if "read" in kept:
             kept["read"] = max(kept["read"] - (position["offset"] - offset), 0)
         back = {"back": rows} if offset > self.form.first else {}
@@ -265,6 +289,10 @@ class ByOffset:
     def fresh(self, position: Position, before: Seen, items: list[Any]) -> list[Any]:
         again = position.get("over") and items and before.items and items[0] == before.items[-1]
         return items[1:] if again else items
+
+
+def digest_of(item: Any) -> str:
+    return blake2b(encode_sorted(item), digest_size=8).hexdigest()
 
 
 def told_total(form: forms.PageNumber | forms.Offset, answer: Answer) -> Position:

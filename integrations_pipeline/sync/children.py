@@ -46,7 +46,7 @@ def pull_children(pull: Pull, *, full: bool) -> None:
     submit_states(pull)
     refuse_if_none_is_known(pull, round_, first="mark" not in (state.round or {}))
     change = refreshed(pull) if round_["mode"] == "full" else StateChange()
-    pull.end_refresh(replace(change, round={"mark": round_["began"]}, declared=declaration(pull.stream)))
+    pull.end_refresh(replace(change, round={"mark": round_["began"]}, declared=declaration(pull)))
 
 
 def plan_round(pull: Pull, state: StreamState, *, full: bool) -> dict[str, Any]:

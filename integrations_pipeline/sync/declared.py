@@ -1,5 +1,6 @@
-"""Edits of what a stream is read by. Another key names other records, another cursor field has another watermark, and
-another version another order: each is noticed by what the stream's state remembers (``declared``), and read anew.
+"""Edits of what a stream is read by. Another key names other records, another cursor field has another watermark,
+another version another order, and another list may show records below the watermark: each is noticed by what the
+stream's state remembers (``declared``), and read anew.
 
 declared ──edited──▶ places (and versions) forgotten ──full read to its end──▶ declared
                                                         key edited: rows under the old keys get tombstones here
@@ -18,16 +19,28 @@ SAID = {
     "key": "the primary key was edited: all is read again, and rows under the old keys are replaced",
     "cursor": "the cursor's field was edited: all is read again, since the watermark was another field's",
     "version": "the version was edited: all is read again, since the rows held were in another order",
+    "list": "what is asked for was edited: all is read again, since the list may show what it didn't before",
 }
 
+LIST = {"request", "query", "body", "graphql", "parent", "records", "record", "skip", "full"}
+"""What decides, beside the connection's own `query` and the cursor's `start`, which records a list shows."""
 
-def declaration(stream: Stream) -> dict[str, str]:
-    """Digests of what decides which record a row is, from where a list goes on, and which of two rows is newer."""
+
+def declaration(pull: Pull) -> dict[str, str]:
+    """Digests of what decides which record a row is, from where a list goes on, which of two rows is newer, and which
+    records are shown."""
+    stream = pull.stream
     cursor = stream.cursor
     by = (cursor.field, cursor.read) if cursor else None
     order = stream.version or (cursor.field if cursor else None)
-    parts = {"key": stream.primary_key, "cursor": by, "version": order}
+    shown = (pull.connection.api.query, cursor.start if cursor else None, as_written(stream))
+    parts = {"key": stream.primary_key, "cursor": by, "version": order, "list": shown}
     return {name: blake2b(repr(part).encode(), digest_size=8).hexdigest() for name, part in parts.items()}
+
+
+def as_written(stream: Stream) -> dict[str, object]:
+    """Only what the file says, so that a key added to the grammar edits nobody's list."""
+    return stream.model_dump(include=LIST, exclude_defaults=True)
 
 
 def notice_edits(pull: Pull, state: StreamState) -> StreamState:
@@ -35,11 +48,11 @@ def notice_edits(pull: Pull, state: StreamState) -> StreamState:
 
     An edited key stays noted until a full read under the new one has ended (``pull.rekeyed``).
     """
-    now, known = declaration(pull.stream), state.declared
+    now, known = declaration(pull), state.declared
     if known is None:
         pull.lease.apply_state(StateChange(declared=now))
         return state
-    edited = [name for name in now if known.get(name) != now[name]]
+    edited = [name for name in now if known.get(name, now[name]) != now[name]]
     pull.edited, pull.rekeyed = bool(edited), "key" in edited
     if not edited:
         return state

@@ -34,7 +34,7 @@ def pull_list(pull: Pull, *, full: bool) -> None:
     read_windows(pull, listing, state.probe if fresh else None)
     watermark = final_watermark(pull.stream, listing)
     change = refreshed(pull) if listing.mode == "full" else StateChange()
-    change = replace(change, bookmark=None, watermark=watermark_to_json(watermark), declared=declaration(pull.stream))
+    change = replace(change, bookmark=None, watermark=watermark_to_json(watermark), declared=declaration(pull))
     change = replace(change, highest=shown_past(pull.stream, listing, watermark))
     if isinstance(pull.stream.probe, Count):
         change = replace(change, probe=settled(pull.stream, listing, watermark))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from integrations_pipeline.sync.result import StreamResult
 from integrations_pipeline_tests.client.source import Reply, Seen
 from integrations_pipeline_tests.sync.conftest import THINGS, Bench, keys, made, paged
 
@@ -151,3 +154,68 @@ def test_a_run_left_running_is_closed_by_the_next_start(bench: Bench) -> None:
     assert bench.rows("SELECT error ->> 'message' FROM integrations.run_log ORDER BY started_at LIMIT 1") == [
         ("the process ended without a word",)
     ]
+
+
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        ({"query": {"stage": "won"}}, {"query": {"stage": "all"}}),
+        ({"request": "GET /won"}, {"request": "GET /all"}),
+        ({"skip": {"stage": "lost"}}, {}),
+        ({"start": "2024-01-01T00:00:20Z"}, {"start": "2024-01-01T00:00:00Z"}),
+    ],
+    ids=["query", "request", "skip", "start"],
+)
+def test_a_wider_list_is_read_again_also_below_the_watermark(bench: Bench, before: Any, after: Any) -> None:
+    rows = [{**row, "stage": "lost" if n < 25 else "won"} for n, row in enumerate(numbered(40))]
+
+    def answer(seen: Seen) -> Any:
+        won = seen.path == "/won" or seen.one("stage") == "won"
+        found = [row for row in rows if row["at"] >= seen.one("since", "") and (row["stage"] == "won" or not won)]
+        return paged(found)(seen)
+
+    def run(declared: dict[str, Any]) -> StreamResult:
+        start = {"start": declared["start"]} if "start" in declared else {}
+        rest = {name: value for name, value in declared.items() if name != "start"}
+        return bench.things(answer, cursor={"field": "at", "send": "since", **start}, **rest)
+
+    run(before)
+    assert run(before).note is None
+    assert bench.live() < keys(rows)
+    edited = run(after)
+    assert (edited.status, edited.note is not None and "asked for was edited" in edited.note) == ("succeeded", True)
+    assert bench.live() == keys(rows)
+    assert run(after).note is None
+
+
+def test_an_edit_is_not_forgotten_where_the_read_is_interrupted(bench: Bench, small_chunks: None) -> None:
+    cursor = {"cursor": {"field": "at", "send": "since"}}
+    rows = numbered(40)
+    bench.things(paged(rows[20:]), **cursor)
+    assert bench.things(paged(rows, fails_at=10), **cursor, query={"all": "yes"}).status == "failed"
+    assert bench.things(paged(rows), **cursor, query={"all": "yes"}).status == "succeeded"
+    assert bench.live() == keys(rows)
+
+
+def test_what_an_earlier_release_did_not_remember_is_no_edit(bench: Bench) -> None:
+    cursor = {"cursor": {"field": "at", "send": "since"}}
+    bench.things(paged(numbered(20)), **cursor)
+    bench.rows("UPDATE integrations.stream_state SET declared = declared - 'list' RETURNING 1")
+    assert bench.things(paged([]), **cursor).note is None
+    assert bench.things(paged([]), **cursor, query={"all": "yes"}).note is not None
+
+
+def test_a_record_that_is_skipped_later_stays_as_it_was(bench: Bench) -> None:
+    rows: list[dict[str, Any]] = [{**row, "stage": "open"} for row in made(40)]
+    declared: dict[str, Any] = {"skip": {"stage": "draft"}, "deletes": {"snapshot": "7d"}}
+    bench.things(paged(rows), **declared)
+    rows[3] = {**rows[3], "stage": "draft"}
+    again = bench.things(paged(rows), full=True, **declared)
+    assert (again.counters.skipped, again.counters.tombstoned) == (1, 0)
+    held = bench.rows("SELECT payload ->> 'stage' FROM raw.acme__things WHERE external_id = 'k00003'")
+    assert (bench.live(), held) == (keys(rows), [("open",)])
+    told = "SELECT decision FROM integrations.decision WHERE external_id = 'k00003' ORDER BY at DESC LIMIT 1"
+    assert bench.rows(told) == [("skipped",)]
+    removed = {"deletes": {"snapshot": "7d", "when": {"stage": "draft"}}}
+    assert bench.things(paged(rows), full=True, **removed).counters.deleted == 1
+    assert bench.live() == keys(rows) - {"k00003"}

@@ -88,6 +88,26 @@ def test_a_small_quota_gets_through_a_long_list_below_a_parent(bench: Bench) -> 
     assert result.status == "succeeded"
 
 
+@pytest.mark.parametrize("form", ["offset", "page_number"])
+def test_one_request_per_run_gets_through_a_counted_list(bench: Bench, form: str) -> None:
+    pages = {"type": form, "send": "at", "first": 0, "more": "more", "size": {"send": "limit", "value": 5}}
+    rows, left = made(23), 0
+
+    def frugal(seen: Seen) -> Any:
+        nonlocal left
+        left -= 1
+        begin = int(seen.one("at")) * (5 if form == "page_number" else 1)
+        page = {"items": rows[begin : begin + 5], "more": begin + 5 < len(rows)}
+        return page if left >= 0 else Reply(status=429, headers={"Retry-After": "3600"})
+
+    for _ in range(15):
+        left = 1
+        result = bench.things(frugal, pagination=pages, deletes={"snapshot": "7d"})
+        if result.status == "succeeded":
+            break
+    assert (result.status, bench.live()) == ("succeeded", keys(rows))
+
+
 def test_the_sources_window_does_not_end_a_list_below_a_parent(bench: Bench) -> None:
     window = {"type": "cursor", "read": "next", "send": "after", "size": {"send": "n", "value": 5}, "max_records": 10}
     cursor = {"field": "n", "send": "since", "order": "asc"}
