@@ -80,6 +80,7 @@ def told(counts: Counters | ShapeCounters, names: tuple[str, ...]) -> str:
 
 def run_connect(name: str, *, json: bool) -> int:
     with opened(name, Priority.USER) as at:
+        at.store.ask_anew(at.connection)
         connect(at.connection, at.client, at.store, at.kinds)
         streams = list(at.connection.selected)
         subscribed = at.store.subscriptions.known(at.connection.name)

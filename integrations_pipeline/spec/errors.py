@@ -99,6 +99,7 @@ class RateLimited(Deferred):
     """The source asked for a wait longer than a worker may hold."""
 
     error_class = "rate_limited"
+    default_next = "it is resumed by itself; `integrations connect` asks the source at once"
 
 
 class Transient(Deferred):

@@ -60,6 +60,19 @@ VALUES (%s, '', 0, extract(epoch FROM clock_timestamp()) + %s)
 ON CONFLICT (connection, bucket) DO UPDATE SET told_until = greatest(rate_limit.told_until, excluded.told_until)
 """
 
+# A person asks: what the source told to wait for is forgotten, and what waits for it is due.
+FORGET_TOLD = "UPDATE integrations.rate_limit SET told_until = 0 WHERE connection = %s AND bucket = ''"
+DUE = """
+UPDATE integrations.stream_state SET resume_at = now()
+WHERE connection = %s AND resume_at > now() AND last_error ->> 'class' = 'rate_limited'
+"""
+
+
+def ask_anew(session: psycopg.Connection[Any], connection: str) -> None:
+    """Ends a wait that the source told, for all processes; one that it tells again holds again."""
+    session.execute(FORGET_TOLD, [connection])
+    session.execute(DUE, [connection])
+
 
 @dataclass(frozen=True, slots=True)
 class Bucket:

@@ -21,7 +21,7 @@ from integrations_pipeline.store.breaker import BreakerState, SharedBreaker, rea
 from integrations_pipeline.store.deliveries import Deliveries
 from integrations_pipeline.store.disconnecting import activate, drop, is_stopped, refuse_stopped
 from integrations_pipeline.store.failures import LOST, destination_errors, one_line
-from integrations_pipeline.store.limiter import SharedLimiter
+from integrations_pipeline.store.limiter import SharedLimiter, ask_anew
 from integrations_pipeline.store.migration import migrate
 from integrations_pipeline.store.preparing import prepare, prepare_kind
 from integrations_pipeline.store.server import EmbeddedServer
@@ -114,6 +114,11 @@ class Store:
         """The connection's rate limiter, shared by all processes that use this database; closed with the store."""
         self._limiters.append(SharedLimiter(self.connect, connection.name, clock))
         return self._limiters[-1]
+
+    def ask_anew(self, connection: Connection) -> None:
+        """Ends a wait that the source told: a person asks. What was deferred for it is due."""
+        with self.borrow() as session:
+            ask_anew(session, connection.name)
 
     def breaker(self, connection: Connection, *, at_once: bool = False) -> SharedBreaker:
         """The connection's circuit breaker, shared as its limiter is. ``at_once``: a person asks."""

@@ -37,7 +37,7 @@ from integrations_pipeline.store.fencing import Known, known_records, landed_out
 from integrations_pipeline.store.inbox import Batch, Leased, mark_done
 from integrations_pipeline.store.landing import Chunk
 from integrations_pipeline.store.lease import Lease
-from integrations_pipeline.sync.declared import declaration
+from integrations_pipeline.sync.declared import rows_edited
 from integrations_pipeline.sync.events import Asked, Told
 from integrations_pipeline.sync.fence import State, is_time, may_delete, may_say, time_of, version_to_land
 from integrations_pipeline.sync.result import StreamResult
@@ -112,7 +112,7 @@ class StreamEvents:
     def run(self, asked: Asked) -> None:
         """Raises what the database does; what the source says is in ``error``."""
         state = self.lease.state()
-        if state.declared not in (None, declaration(self.stream)):
+        if rows_edited(self.stream, state):
             raise LeaseHeld("the stream's key or order was edited: the next sync reads it anew first")
         self.refresh_id = state.refresh_id
         self.following = self.follow()

@@ -27,15 +27,29 @@ LIST = {"request", "query", "body", "graphql", "parent", "records", "record", "s
 
 
 def declaration(pull: Pull) -> dict[str, str]:
-    """Digests of what decides which record a row is, from where a list goes on, which of two rows is newer, and which
-    records are shown."""
-    stream = pull.stream
+    """Digests of all that is noticed: that of the rows, and of what decides which records are shown."""
+    cursor = pull.stream.cursor
+    shown = (pull.connection.api.query, cursor.start if cursor else None, as_written(pull.stream))
+    return {**of_rows(pull.stream), "list": digest(shown)}
+
+
+def of_rows(stream: Stream) -> dict[str, str]:
+    """Digests of what decides which record a row is, from where a list goes on, and which of two rows is newer."""
     cursor = stream.cursor
     by = (cursor.field, cursor.read) if cursor else None
     order = stream.version or (cursor.field if cursor else None)
-    shown = (pull.connection.api.query, cursor.start if cursor else None, as_written(stream))
-    parts = {"key": stream.primary_key, "cursor": by, "version": order, "list": shown}
-    return {name: blake2b(repr(part).encode(), digest_size=8).hexdigest() for name, part in parts.items()}
+    parts = {"key": stream.primary_key, "cursor": by, "version": order}
+    return {name: digest(part) for name, part in parts.items()}
+
+
+def digest(part: object) -> str:
+    return blake2b(repr(part).encode(), digest_size=8).hexdigest()
+
+
+def rows_edited(stream: Stream, state: StreamState) -> bool:
+    """Whether the rows held are known or ordered otherwise than the file now says, until the next sync."""
+    known = state.declared
+    return known is not None and any(known.get(name) != now for name, now in of_rows(stream).items())
 
 
 def as_written(stream: Stream) -> dict[str, object]:

@@ -128,6 +128,22 @@ def test_what_stays_wrong_stops_with_a_true_status(house: House, fault: str) -> 
     assert_arrives_whole_without_faults(house)
 
 
+def test_a_person_ends_an_absurd_wait(house: House) -> None:
+    shop(house, "429 retry-after 315360000 after 3")
+    held = house.sync("shop", expect=3)["orders"]
+    assert (held["status"], held["error"]["class"]) == ("deferred", "rate_limited")
+    assert "integrations connect" in held["error"]["next"]
+    refused = house.run("connect", "shop")
+    assert refused.returncode == 3, "the source says so still"
+    assert house.sync("shop", expect=3)["orders"]["requests"] == 0
+    house.sources["shop"].faults.switch([])
+    assert house.run("connect", "shop").returncode == 0
+    (due,) = house.rows("SELECT resume_at <= now() FROM integrations.stream_state WHERE stream = 'orders'")
+    assert due == (True,)
+    house.sync("shop")
+    house.assert_whole("shop", "orders")
+
+
 @pytest.mark.parametrize(("told", "hours"), [("3600", 1), ("99999999999", 24)])
 def test_a_long_wait_defers_the_stream_with_its_time(house: House, told: str, hours: int) -> None:
     shop(house, f"429 retry-after {told} after 3")
