@@ -273,13 +273,9 @@ class Writer:
             return {} if len(changes) > 1 else dict.fromkeys(changes, error)
         except IntegrationError as error:
             return dict.fromkeys(changes, error)
-        results = results_in(batch, answer.document)
-        if results is None:
-            return self.untold(batch, changes, answer)
-        named = self.by_order(results, items) if batch.by == "order" else self.by_path(batch, results, changes, items)
-        if named is None:
-            return self.untold(batch, changes, answer)
-        return {at: self.outcome(batch, changes[at], result, answer) for at, result in named.items()}
+        named = self.named_results(batch, results_in(batch, answer.document), changes, items)
+        told = {at: self.outcome(batch, changes[at], result, answer) for at, result in named.items()}
+        return {**self.untold(batch, call, changes, answer), **told}
 
     def operation(self, changes: Mapping[int, Change]) -> Operation:
         return next(iter(changes.values())).operation
@@ -296,24 +292,24 @@ class Writer:
             raise AnswerLost(error.what, where=error.where) from None
         return replace(answer, document=None) if meaning else answer
 
-    def untold(self, batch: Batch, changes: Mapping[int, Change], answer: Answer) -> dict[int, Outcome]:
-        """Of an answer that can't be shared out: an update may be sent again alone, a create may not."""
-        if self.operation(changes) == "create":
-            what = "the source took a batch, but its answer doesn't tell of each item"
+    def untold(self, batch: Batch, call: Call, changes: Mapping[int, Change], answer: Answer) -> dict[int, Outcome]:
+        """Of items that no result names: an update may be sent again alone, a new record may be there already."""
+        create = self.operation(changes) == "create"
+        if create and not (call is batch.upsert and self.write.create is None):
+            what = "the source took a batch, and its answer doesn't tell of this item"
             return dict.fromkeys(changes, AnswerLost(what, where=f"{self.where} {answer.request}"))
-        if batch.results is None and answer.document is None:
+        if not create and batch.results is None and answer.document is None:
             return {at: Answered(None, change.external_id) for at, change in changes.items()}
         return {}
 
-    def by_order(self, results: list[Any], items: Mapping[int, Any]) -> dict[int, Any] | None:
-        if len(results) != len(items):
-            return None
-        return {at: one for at, one in zip(items, results, strict=True) if isinstance(one, dict)}
-
-    def by_path(
+    def named_results(
         self, batch: Batch, results: list[Any], changes: Mapping[int, Change], items: Mapping[int, dict[str, Any]]
     ) -> dict[int, Any]:
-        """By what the item itself holds at the path, else by its id, else by its reference."""
+        """By order where there are as many as items; else by what the item itself holds at the path, its id or its
+        reference."""
+        if batch.by == "order":
+            pairs = zip(items, results, strict=True) if len(results) == len(items) else ()
+            return {at: one for at, one in pairs if isinstance(one, dict)}
         path = parse_path(batch.by)
         known = {text_at(path, one): one for one in results if isinstance(one, dict)}
         names = {
@@ -397,9 +393,9 @@ def text_at(path: Path, document: Any) -> str:
     return "" if found is MISSING else as_text(found)
 
 
-def results_in(batch: Batch, document: Any) -> list[Any] | None:
+def results_in(batch: Batch, document: Any) -> list[Any]:
     found = (batch.results or WHOLE).get(document)
-    return found if isinstance(found, list) else None
+    return found if isinstance(found, list) else []
 
 
 def status_of(value: Any) -> int:

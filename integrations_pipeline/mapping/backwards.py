@@ -59,12 +59,14 @@ class Backwards:
         declared = {parse_path(path).parts: one for path, one in stream.fields.items()}
         ways = [way_of(name, mapped[name], kind_field(kind, name), declared) for name in self.fields]
         self._ways = sorted(ways, key=lambda way: way.needs_others)
+        self._replaces = stream.write.replaces("update")
         self._set = {parse_path(path): value for path, value in stream.write.set.items()}
 
     def payload(self, values: Mapping[str, Any], record: Any = None) -> Payload:
         """What is sent for these canonical values, given in base form; ``record``: the source's own, as last known.
 
-        Raises DataError where a value has no form at the source: an amount finer than its unit, a year past the format.
+        What is left out of a PUT stands there as the source has it, since it would be emptied otherwise. Raises
+        DataError where a value has no form at the source: an amount finer than its unit, a year past the format.
         """
         body: dict[str, Any] = {}
         left_out: dict[str, str] = {}
@@ -81,6 +83,8 @@ class Backwards:
                 way.path.put(body, way.back(values[way.name], around))
             except LeftOut as left:
                 left_out[way.name] = str(left)
+                if self._replaces and (kept := way.path.get(record)) is not MISSING:
+                    way.path.put(body, kept)
             except (ValueError, ArithmeticError) as error:
                 raise DataError(f"{way.name} can't be written: {error}", next="correct the value") from None
         return Payload(body, left_out)

@@ -566,6 +566,22 @@ def test_a_batchs_lost_answer_is_each_items(bench: Bench, kind: str) -> None:
     assert len(source.seen) == 1
 
 
+def test_a_new_record_that_no_result_names_may_be_there_already(bench: Bench) -> None:
+    source = bench.source(lambda seen: Reply({"results": [{"id": 1, "ref": "b"}], "errors": [{}]}, 207))
+    client = batched(bench, source.url, set={"ref": "<reference>"}, by="ref")
+    told = client.write_many("people", "create", [replace(CREATE, reference=name) for name in "abc"])
+    assert [type(one) for one in told] == [AnswerLost, Answered, AnswerLost]
+    assert len(source.seen) == 1
+
+
+def test_an_upsert_that_no_result_names_can_be_sent_again(bench: Bench) -> None:
+    source = bench.source(lambda seen: {"results": []} if seen.path == "/batch" else DONE)
+    write = {"create": None, "upsert": "PUT /people/<reference>"}
+    client = batched(bench, source.url, write, create=None, upsert="POST /batch")
+    assert client.write_many("people", "create", [CREATE]) == [Answered(DONE, "7")]
+    assert [one.path for one in source.seen] == ["/batch", "/people/6b0c"]
+
+
 @pytest.mark.parametrize("reply", [{"results": [{"id": 1}]}, {}, Reply(status=204), Reply(b"OK")], ids=str)
 def test_new_records_of_a_batch_that_nobody_can_tell_apart_are_unsure(bench: Bench, reply: Any) -> None:
     source = bench.source(lambda seen: reply)

@@ -130,6 +130,20 @@ def test_what_only_else_produced_is_left_out() -> None:
     assert back({"s": {**spec, "else": None}}, {"s": None}).left_out.keys() == {"s"}
 
 
+def test_what_is_left_out_of_a_put_stays_as_the_source_has_it() -> None:
+    fields = {"s": {"from": "a", "values": {"lead": "prospect"}, "else": "unknown"}, "i": "b"}
+    values, record = {"s": "unknown", "i": 2}, {"a": "lost", "b": 1}
+    put = {"update": "PUT /x/<external_id>"}
+    assert back(fields, values, record=record, write=put).body == {"a": "lost", "b": 2}
+    assert back(fields, values, record=record).body == {"b": 2}
+    assert back(fields, values, write=put).body == {"b": 2}
+
+
+def test_a_reference_to_what_has_no_id_there_yet_isnt_sent() -> None:
+    with pytest.raises(DataError, match="the record it points to has no id there yet"):
+        sent("ref", {"lookup": "others"}, {"canonical_id": "6b0c"})
+
+
 def test_the_currency_is_the_one_sent_with_it_or_the_records() -> None:
     fields = {"d": {"from": "amount", "apply": [{"minor_units": "currency"}]}, "s": "currency"}
     assert back(fields, {"d": "10.5", "s": "KWD"}, record={"currency": "EUR"}).body["amount"] == 10500
