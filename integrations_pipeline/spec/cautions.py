@@ -26,7 +26,6 @@ def not_yet(one: Connection) -> Iterator[str]:
     """What is read and checked, and would be relied on in vain."""
     given = [name for name in NOT_YET if name in one.model_fields_set and getattr(one, name)]
     given += [f"streams.{name}.write" for name, stream in one.streams.items() if stream.write]
-    given += ["hooks.verify"] if one.hooks.verify else []
     if given:
         yield f"{', '.join(given)}: read and checked, but nothing acts on it in this version"
 
