@@ -72,7 +72,7 @@ TOMBSTONE_PERCENT = 20.0
 """A full refresh that would delete more than this is implausible; `deletes.at_most` raises it."""
 
 TOMBSTONE_ROWS = 20
-"""With fewer live rows a share proves nothing: three gone of ten may well be right."""
+"""With fewer live rows a share proves nothing: three gone of ten may well be right; all of several are not."""
 
 PROFILE_PATHS = 500
 """Fields of a stream whose looks are remembered: more are data in the place of names."""
