@@ -58,13 +58,14 @@ WITH met AS (
 SELECT coalesce(sum(met), 0)::integer, coalesce(sum(greatest(met - met_before, 0)), 0)::integer FROM met
 """
 
-# Kept no longer: what was seen again; or all, where no row is left that it could be.
+# Kept no longer: what was seen again, or is deleted by now; or all, where no row is left that it could be.
 FORGET_MISSING = """
 DELETE FROM integrations.missing m
 WHERE m.connection = %(connection)s AND m.stream = %(stream)s AND (NOT %(any)s OR EXISTS (
     SELECT FROM integrations.seen s
     WHERE s.connection = %(connection)s AND s.stream = %(stream)s AND s.refresh_id = %(refresh_id)s
-      AND s.external_id = m.external_id OFFSET 0))
+      AND s.external_id = m.external_id OFFSET 0)
+  OR EXISTS (SELECT FROM {raw} r WHERE r.external_id = m.external_id AND r.deleted_at IS NOT NULL OFFSET 0))
 """
 
 # What is kept counts as seen.
@@ -158,7 +159,7 @@ def settle_missing(
 ) -> Ended:
     """Tombstones, with their decisions, or keeps what is lacking. Raises ContractError where that is implausible."""
     raw = raw_table(held.connection, held.stream)
-    session.execute(FORGET_MISSING, {**names, "any": unnamed > 0})
+    session.execute(sql.SQL(FORGET_MISSING).format(raw=raw), {**names, "any": unnamed > 0})
     kept = session.execute(KEEP, names).rowcount
     live, unseen = counted(session, sql.SQL(MISSING).format(raw=raw), names)
     if replaced:  # of those not seen, all that a new row has come for are accounted for

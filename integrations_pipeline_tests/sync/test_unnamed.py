@@ -68,6 +68,19 @@ def test_what_went_at_the_same_time_waits_until_the_row_has_its_key_again(bench:
     assert bench.live() == keys(well)
 
 
+def test_what_is_known_to_be_deleted_meanwhile_is_kept_no_longer(bench: Bench, rows: Rows) -> None:
+    bad = without_key(rows, 7)
+    del bad[20:25]
+    refresh(bench, bad, kept=6)
+    gone = [{"key": f"k{number:05}"} for number in range(20, 25)]
+    feed = {"call": {"request": "GET /gone"}, "records": "items", "key": "key"}
+    told: dict[str, Any] = {"deletes": {"snapshot": "7d", "feed": feed}}
+    answer = paged(bad)
+    result = bench.things(lambda seen: {"items": gone} if seen.path == "/gone" else answer(seen), full=True, **told)
+    assert (result.note or "").startswith("1 records are lacking")
+    assert bench.live() == keys(rows) - {row["key"] for row in gone}
+
+
 def test_the_same_row_once_more_is_another_record(bench: Bench, rows: Rows) -> None:
     rows = [{"id": row["id"]} for row in rows]
     refresh(bench, without_key(rows, 7), kept=1)
@@ -95,7 +108,8 @@ def test_a_person_says_that_it_is_no_record(bench: Bench, rows: Rows, how: str) 
             assert discard(lease, None, "it is a sum") == 1
         refresh(bench, bad)
     else:
-        refresh(bench, bad, skip={"name": "total"})
+        edited = bench.things(paged(bad), **SNAPSHOT, skip={"name": "total"})
+        assert edited.note is not None and "kept" not in edited.note
     assert bench.live() == keys(rows[1:])
 
 
