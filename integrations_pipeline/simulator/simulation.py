@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from integrations_pipeline.client.delivery import Delivery
-from integrations_pipeline.simulator import shaping, stamps
+from integrations_pipeline.simulator import shaping, stamps, subjects
 from integrations_pipeline.simulator.access import Access, Limits
 from integrations_pipeline.simulator.answer import Answer, Refused, refusal
 from integrations_pipeline.simulator.dataset import CHILDREN, Dataset
@@ -105,7 +105,7 @@ class Asked:
 class Simulation:
     """A fake of the connection's source, seeded and repeatable; a demo connection keeps the address it already has.
 
-    ``records`` is how many each top-level stream holds (a key of few values holds fewer), ``page_limit`` caps what a
+    ``records`` is how many each top-level stream holds (a key of few values holds fewer, places are few), ``page_limit`` caps what a
     page may hold, ``secrets`` gives values by name (default: as the connection resolves them; ConfigError where one is
     missing), ``latency_ms`` is added to every answer, ``faults`` are switched on from the beginning (default:
     those of the YAML; DataError for what is none), ``webhooks`` is told of all changes from the beginning.
@@ -164,7 +164,8 @@ class Simulation:
         if name not in self.datasets:
             parent = self.connection.streams[name].parent_stream
             parents = self.dataset(parent) if parent else None
-            alone = 1 if self.connection.streams[name].record else self.records
+            few = min(self.records, subjects.FEW) if subjects.PLACES.fullmatch(name) else self.records
+            alone = 1 if self.connection.streams[name].record else few
             count = alone if parents is None else parents.seeded * CHILDREN
             plan = Plan(self.connection, name, self.seed, count, self.lookup, self.newest)
             self.datasets[name] = Dataset(plan, self.clock, parents)

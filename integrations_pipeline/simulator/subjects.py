@@ -11,6 +11,10 @@ SOLD = re.compile(r"product|item|article|inventory")
 FORMS_OF_SOLD = re.compile(r"variant")
 APPOINTMENTS = re.compile(r"event|meeting|appointment|calendar")
 
+PLACES = re.compile(r"locations|warehouses|stores")
+FEW = 6
+"""So many places a seller has, however many records are asked for: their stock is listed place by place."""
+
 COLOURS = ("Black", "Blue", "Green", "Grey", "Red", "Sand", "White", "Yellow")
 SIZES = ("Small", "Medium", "Large")
 PRODUCTS = (
