@@ -105,11 +105,11 @@ class Asked:
 class Simulation:
     """A fake of the connection's source, seeded and repeatable; a demo connection keeps the address it already has.
 
-    ``records`` is how many each top-level stream holds (a key of few values holds fewer, places are few), ``page_limit`` caps what a
-    page may hold, ``secrets`` gives values by name (default: as the connection resolves them; ConfigError where one is
-    missing), ``latency_ms`` is added to every answer, ``faults`` are switched on from the beginning (default:
-    those of the YAML; DataError for what is none), ``webhooks`` is told of all changes from the beginning.
-    Thread-safe.
+    ``records`` is how many each top-level stream holds (a key of few values holds fewer, and places are few),
+    ``page_limit`` caps what a page may hold, ``secrets`` gives values by name (default: as the connection resolves
+    them; ConfigError where one is missing), ``latency_ms`` is added to every answer, ``faults`` are switched on
+    from the beginning (default: those of the YAML; DataError for what is none), ``webhooks`` is told of all
+    changes from the beginning. Thread-safe.
     """
 
     def __init__(

@@ -103,8 +103,7 @@ class Writer:
     def matched_by(self, sent: Sent) -> list[Path]:
         names = [name for name in sent.named if name.startswith("fields.")]
         match = self.plan.stream.map.match if self.plan.stream.map else []
-        first = match[0] if match else []
-        names = names or [f"fields.{name}" for name in ([first] if isinstance(first, str) else first)]
+        names = names or [f"fields.{name}" for name in (match[0] if match else [])]
         return [path for name in names if (path := source_of(self.plan, name)) is not None]
 
     def named_key(self, sent: Sent) -> list[Any] | None:
