@@ -28,6 +28,8 @@ drift_app = typer.Typer(no_args_is_help=True, help="What sources send differentl
 app.add_typer(drift_app, name="drift")
 inbox_app = typer.Typer(no_args_is_help=True, help="Events that webhooks brought: look, replay, discard.")
 app.add_typer(inbox_app, name="inbox")
+delivery_app = typer.Typer(no_args_is_help=True, help="Changes told onward by `on_change`: look, replay dead ones.")
+app.add_typer(delivery_app, name="delivery")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show stack traces.")]
@@ -292,6 +294,44 @@ def inbox_discard(
     from integrations_pipeline.cli.receiving import run_discard
 
     raise typer.Exit(run_discard(what, reason=reason, json=json))
+
+
+ChangesArgument = Annotated[
+    list[str], typer.Argument(help="Ids from `list`; or KIND: all its dead ones.", show_default=False)
+]
+
+
+@delivery_app.command("list")
+def delivery_list(
+    kind: Annotated[str | None, typer.Argument(help="One kind; all unless given.")] = None,
+    status: Annotated[str | None, typer.Option(help="queued, delivered or dead.")] = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show the changes told onward by kind, address and status: how many, and why the last one failed."""
+    from integrations_pipeline.cli.delivering import run_list
+
+    raise typer.Exit(run_list(kind, status=status, json=json))
+
+
+@delivery_app.command("show")
+def delivery_show(
+    change: Annotated[int, typer.Argument(help="The change's id, from `list`.")],
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show one change whole: what became of it and why, with the record before and after."""
+    from integrations_pipeline.cli.delivering import run_show
+
+    raise typer.Exit(run_show(change, json=json))
+
+
+@delivery_app.command("replay")
+def delivery_replay(what: ChangesArgument, json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Send dead changes once more, under the ids they had."""
+    from integrations_pipeline.cli.delivering import run_replay
+
+    raise typer.Exit(run_replay(what, json=json))
 
 
 def report(error: IntegrationError, arguments: list[str]) -> int:
