@@ -52,7 +52,7 @@ bench: $(READY) ## the whole path beside the bare limit, memory, read-ahead, web
 # No URL goes into the lock, so that every machine installs from the index it is set up for.
 UV ?= uv
 lock: ## renews requirements.lock from pyproject.toml (needs uv); `make lock UPGRADE=--upgrade` takes new versions
-	$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	$(UV) pip compile pyproject.toml --extra dev --extra alerts --universal --python-version 3.11 --generate-hashes \
 		--no-strip-extras --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 		$(UPGRADE) --quiet -o requirements.lock
 

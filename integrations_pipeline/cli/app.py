@@ -30,6 +30,8 @@ inbox_app = typer.Typer(no_args_is_help=True, help="Events that webhooks brought
 app.add_typer(inbox_app, name="inbox")
 delivery_app = typer.Typer(no_args_is_help=True, help="Changes told onward by `on_change`: look, replay dead ones.")
 app.add_typer(delivery_app, name="delivery")
+alerts_app = typer.Typer(no_args_is_help=True, help="Who is told what is wrong: look, test, tell.")
+app.add_typer(alerts_app, name="alerts")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show stack traces.")]
@@ -332,6 +334,33 @@ def delivery_replay(what: ChangesArgument, json: JsonOption = False, debug: Debu
     from integrations_pipeline.cli.delivering import run_replay
 
     raise typer.Exit(run_replay(what, json=json))
+
+
+OneConnection = Annotated[str | None, typer.Argument(help="One connection; all unless given.")]
+
+
+@alerts_app.command("list")
+def alerts_list(connection: OneConnection = None, json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Show what is wrong: since when, who must act, what next, and which destination doesn't take its alerts."""
+    from integrations_pipeline.cli.alerting import run_list
+
+    raise typer.Exit(run_list(connection, json=json))
+
+
+@alerts_app.command("test")
+def alerts_test(connection: OneConnection = None, json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Send a test message to each destination, and say which took it."""
+    from integrations_pipeline.cli.alerting import run_test
+
+    raise typer.Exit(run_test(connection, json=json))
+
+
+@alerts_app.command("send")
+def alerts_send(connection: OneConnection = None, json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Look once, and tell the destinations what is due. Dagster does it by itself."""
+    from integrations_pipeline.cli.alerting import run_send
+
+    raise typer.Exit(run_send(connection, json=json))
 
 
 def report(error: IntegrationError, arguments: list[str]) -> int:

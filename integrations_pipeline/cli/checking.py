@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -72,6 +73,9 @@ def missing_secrets(connection: Connection) -> Iterator[str]:
             source.resolve(name)
         except ConfigError as error:
             yield f"{error.what}; {error.next}"
+    for variable in dict.fromkeys(one.env for one in connection.alerts):
+        if not os.environ.get(variable, "").strip():
+            yield f"alerts go nowhere: the environment variable {variable} is not set"
 
 
 def check_live(one: Checked) -> Checked:

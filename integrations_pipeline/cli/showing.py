@@ -6,13 +6,19 @@ import os
 from typing import Any
 
 from integrations_pipeline.cli import output
+from integrations_pipeline.cli.alerting import undelivered_document, unheard
+from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import has_file, load_all, load_connection
+from integrations_pipeline.store.alerts import Undelivered, undelivered
 from integrations_pipeline.store.breaker import BreakerState
+from integrations_pipeline.store.health import streams_health
 from integrations_pipeline.store.judging import Loss
 from integrations_pipeline.store.keeper import keep
 from integrations_pipeline.store.status import StreamStatus
 from integrations_pipeline.store.store import URL_VARIABLE, Store, open_store
+from integrations_pipeline.sync.alerting import destinations
+from integrations_pipeline.sync.expecting import Verdict, judged
 from integrations_pipeline.sync.result import iso
 
 
@@ -27,10 +33,12 @@ def run_status(name: str | None, *, json: bool) -> int:
         connections = named if name else list(loaded.connections.values())
         rows = store.status(connections) + store.status_of(left)
         breakers = list(store.breakers(connections).values())
+        verdicts, missed = judgement(store, connections)
     if json:
         errors = [entry for error in broken.values() for entry in output.error_documents(error)]
-        streams = [status_document(row) for row in rows]
-        output.print_json({"streams": streams, "breakers": [as_document(one) for one in breakers], "errors": errors})
+        streams = [status_document(row, verdicts.get((row.connection, row.stream), [])) for row in rows]
+        stopped, unheard_of = [as_document(one) for one in breakers], [undelivered_document(one) for one in missed]
+        output.print_json({"streams": streams, "breakers": stopped, "undelivered": unheard_of, "errors": errors})
         return 0
     if rows or not broken:
         show_status(rows)
@@ -39,9 +47,29 @@ def run_status(name: str | None, *, json: bool) -> int:
     for one in breakers:
         if one.since is not None:
             output.console.print(paused(one), style="yellow", markup=False)
+    for (connection, stream), judged_ones in verdicts.items():
+        for verdict in judged_ones:
+            if not verdict.passed:
+                said = f"{connection}/{stream}: {verdict.name}: {verdict.said}"
+                output.console.print(said, style="yellow", markup=False)
+    for lost in missed:
+        output.console.print(unheard(lost), style="yellow", markup=False)
     for error in broken.values():
         output.show_error(error)
     return 0
+
+
+Verdicts = dict[tuple[str, str], list[Verdict]]
+
+
+def judgement(store: Store, connections: list[Connection]) -> tuple[Verdicts, list[Undelivered]]:
+    """What became of each stream's expectations, and which destinations don't take their alerts."""
+    named = {one.name: one for one in connections}
+    with store.borrow() as session:
+        healths = streams_health(session, [(one.name, stream) for one in connections for stream in one.selected])
+        missed = undelivered(session, destinations(connections))
+    active = [one for one in healths if one.active]
+    return {(one.connection, one.stream): list(judged(named[one.connection], one)) for one in active}, missed
 
 
 def without_file(store: Store, home: Home, name: str | None) -> dict[str, list[str]]:
@@ -53,7 +81,7 @@ def without_file(store: Store, home: Home, name: str | None) -> dict[str, list[s
     }
 
 
-def status_document(row: StreamStatus) -> dict[str, Any]:
+def status_document(row: StreamStatus, verdicts: list[Verdict]) -> dict[str, Any]:
     return {
         "connection": row.connection,
         "stream": row.stream,
@@ -72,6 +100,7 @@ def status_document(row: StreamStatus) -> dict[str, Any]:
         "quarantine_open": row.quarantine_open,
         "drift_open": row.drift_open,
         "webhooks": loss_document(row.webhooks),
+        "expectations": [expectation_document(one) for one in verdicts],
         "last_run": row.last_run,
     }
 
@@ -81,6 +110,11 @@ def loss_document(loss: Loss | None) -> dict[str, Any] | None:
         return None
     counts = {"told": loss.told, "missed": loss.missed, "loss_percent": round(loss.percent, 2)}
     return {**counts, "delay_seconds": loss.delay_seconds}
+
+
+def expectation_document(one: Verdict) -> dict[str, Any]:
+    said = {"name": one.name, "passed": one.passed, "severity": one.severity, "said": one.said}
+    return {**said, "numbers": dict(one.numbers)}
 
 
 def as_document(breaker: BreakerState) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from integrations_pipeline.spec.home import Home, checkout
 from integrations_pipeline.spec.webhook import PUBLIC_URL
 from integrations_pipeline.store.server import EmbeddedServer
 from integrations_pipeline.store.store import URL_VARIABLE, open_store
+from integrations_pipeline.sync.alerting import UI_URL
 
 LOOK_SECONDS = 0.5
 DATABASE_SECONDS = 2.0
@@ -55,6 +56,7 @@ def run_up(*, port: int, gateway_port: int, records: int) -> int:
                     child.name, []
                 )
                 child.environment.setdefault(PUBLIC_URL, f"http://127.0.0.1:{door}")
+                child.environment.setdefault(UI_URL, f"http://127.0.0.1:{free}")
             say(f"webhooks: http://127.0.0.1:{door}/webhooks/CONNECTION")
             stay(home, children, demo, free, began, partial(demo.subscribe, store, f"http://127.0.0.1:{door}"))
         except Stopped:

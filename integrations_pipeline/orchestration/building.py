@@ -8,6 +8,7 @@ from typing import Any
 
 from dagster import AssetsDefinition, AssetSelection, Definitions, SensorDefinition, in_process_executor
 
+from integrations_pipeline.orchestration.alerting import alerting_sensors
 from integrations_pipeline.orchestration.backfills import backfill_jobs
 from integrations_pipeline.orchestration.broken import broken_asset
 from integrations_pipeline.orchestration.delivering import delivering_jobs, delivering_sensors
@@ -41,10 +42,10 @@ def build(home: Home) -> Definitions:
 
 
 def all_sensors(loaded: Loaded) -> list[SensorDefinition]:
-    """Of polls, of the inbox, of subscriptions, of `on_change`."""
+    """Of polls, of the inbox, of subscriptions, of `on_change`, and the one that tells people what is wrong."""
     connections = loaded.connections
     of_webhooks = [*inbox_sensors(connections), *renewing_sensors(connections)]
-    return [*sensors(connections), *of_webhooks, *delivering_sensors(loaded.kinds)]
+    return [*sensors(connections), *of_webhooks, *delivering_sensors(loaded.kinds), *alerting_sensors(connections)]
 
 
 def load(home: Home) -> Loaded:

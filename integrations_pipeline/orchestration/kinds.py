@@ -13,7 +13,7 @@ from integrations_pipeline.orchestration.describing import (
     lineage,
     stream_key,
 )
-from integrations_pipeline.orchestration.reporting import failure
+from integrations_pipeline.orchestration.reporting import failure, freshness_policy
 from integrations_pipeline.spec.connection import Kind
 from integrations_pipeline.spec.errors import IntegrationError, LeaseHeld
 from integrations_pipeline.store.reports import kind_held
@@ -31,6 +31,7 @@ def kind_asset(kind: Kind, feeders: Sequence[MappedStream], kinds: Mapping[str, 
         description=kind_description(kind, feeders),
         kinds={"table", "postgresql"},
         metadata=kind_metadata(kind, feeders),
+        freshness_policy=freshness_policy(connection.expect.fresh_within for connection, _ in feeders),
         required_resource_keys={"store"},
     )
     def shaped(context: AssetExecutionContext) -> MaterializeResult[None]:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
-from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec, AssetKey, Failure, MetadataValue
+from dagster import (
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    AssetKey,
+    Failure,
+    FreshnessPolicy,
+    MetadataValue,
+)
 
+from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import IntegrationError
 from integrations_pipeline.spec.personal import masked
 from integrations_pipeline.store.breaker import BreakerState
-from integrations_pipeline.store.judging import Loss
 from integrations_pipeline.store.profiles import OpenFinding
 from integrations_pipeline.store.reports import RejectedRule
+from integrations_pipeline.sync.expecting import Verdict, expectations
 from integrations_pipeline.sync.result import StreamResult, iso
 
 SAMPLES = 3
@@ -43,30 +54,6 @@ def check_specs(key: AssetKey) -> list[AssetCheckSpec]:
     ]
 
 
-def loss_spec(key: AssetKey, under_percent: float) -> AssetCheckSpec:
-    """The check of `expect.webhook_loss`, from what polls found."""
-    return AssetCheckSpec(
-        "webhook_loss",
-        asset=key,
-        description=f"Webhooks missed under {under_percent:g}% of the changes of the last day. A warning: polls have "
-        "brought the others, later than an event would have.",
-    )
-
-
-def webhook_loss(key: AssetKey, under_percent: float, found: Loss | None) -> AssetCheckResult:
-    """Passed while polls of the last day found less missing; and where they judged nothing yet."""
-    told = "no poll has judged the webhooks yet" if found is None else f"{found.percent:.2f}% of the changes of a day"
-    counts = {"told": found.told, "missed": found.missed, "loss %": round(found.percent, 2)} if found else {}
-    return AssetCheckResult(
-        asset_key=key,
-        check_name="webhook_loss",
-        passed=found is None or found.missed == 0 or found.percent < under_percent,
-        severity=AssetCheckSeverity.WARN,
-        description=told,
-        metadata=counts,
-    )
-
-
 def webhooks(result: StreamResult) -> dict[str, Any]:
     """What the run found of the stream's webhooks; nothing where it judged none."""
     found = result.judged
@@ -76,6 +63,30 @@ def webhooks(result: StreamResult) -> dict[str, Any]:
     delay = {} if found.delay_seconds is None else {"webhook delay seconds": round(found.delay_seconds, 3)}
     percent = round(100 * found.missed / max(changes, 1), 2)
     return {"webhooks told": found.told, "webhooks missed": found.missed, "webhook loss %": percent, **delay}
+
+
+def expectation_specs(key: AssetKey, connection: Connection, stream: str) -> list[AssetCheckSpec]:
+    """The checks of `expect`, and those that a stream's own history makes."""
+    found = expectations(connection, stream)
+    return [AssetCheckSpec(one.name, asset=key, description=one.description) for one in found]
+
+
+def expectation(key: AssetKey, verdict: Verdict) -> AssetCheckResult:
+    """What became of one; its numbers are plotted over time."""
+    return AssetCheckResult(
+        asset_key=key,
+        check_name=verdict.name,
+        passed=verdict.passed,
+        severity=AssetCheckSeverity.ERROR if verdict.severity == "error" else AssetCheckSeverity.WARN,
+        description=verdict.said,
+        metadata=dict(verdict.numbers),
+    )
+
+
+def freshness_policy(promised: Iterable[timedelta | None]) -> FreshnessPolicy | None:
+    """The tightest of `fresh_within`; None where nothing was promised. Dagster knows no window under a minute."""
+    found = min((one for one in promised if one is not None), default=None)
+    return None if found is None else FreshnessPolicy.time_window(fail_window=max(found, timedelta(minutes=1)))
 
 
 def numbers(result: StreamResult, *, mapped: bool) -> dict[str, Any]:

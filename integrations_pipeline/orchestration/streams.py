@@ -6,7 +6,6 @@ from uuid import UUID
 
 from dagster import (
     AssetCheckResult,
-    AssetCheckSpec,
     AssetExecutionContext,
     AssetObservation,
     AssetsDefinition,
@@ -27,10 +26,10 @@ from integrations_pipeline.orchestration.watching import LoggedProgress
 from integrations_pipeline.spec.connection import Connection, Kind
 from integrations_pipeline.spec.errors import IntegrationError
 from integrations_pipeline.spec.ports import Priority
-from integrations_pipeline.store.judging import losses
+from integrations_pipeline.store.health import streams_health
 from integrations_pipeline.store.profiles import open_findings
 from integrations_pipeline.store.reports import open_quarantine, rejected_rules
-from integrations_pipeline.sync.judging import told_of
+from integrations_pipeline.sync.expecting import judged
 from integrations_pipeline.sync.result import StreamResult, iso
 from integrations_pipeline.sync.run import sync
 
@@ -57,7 +56,8 @@ def stream_asset(connection: Connection, name: str, kinds: Mapping[str, Kind]) -
         kinds=icons(connection),
         tags=tags_of(connection),
         metadata=stream_metadata(connection, name, stream),
-        check_specs=checks(connection, name),
+        check_specs=[*reporting.check_specs(key), *reporting.expectation_specs(key, connection, name)],
+        freshness_policy=reporting.freshness_policy([connection.expect.fresh_within]),
         pool=pool_of(connection.name, name),
         required_resource_keys={"store", "client"},
         output_required=False,
@@ -66,11 +66,6 @@ def stream_asset(connection: Connection, name: str, kinds: Mapping[str, Kind]) -
         yield from run_stream(context, connection, name, kinds)
 
     return synced
-
-
-def checks(connection: Connection, name: str) -> list[AssetCheckSpec]:
-    key, under = stream_key(connection.name, name), loss_allowed(connection, name)
-    return [*reporting.check_specs(key), *([reporting.loss_spec(key, under)] if under is not None else [])]
 
 
 def run_stream(context: AssetExecutionContext, connection: Connection, name: str, kinds: Mapping[str, Kind]) -> Events:
@@ -86,7 +81,7 @@ def run_stream(context: AssetExecutionContext, connection: Connection, name: str
     yield reporting.counts_balance(key, result)
     yield rejected(context, connection, name)
     yield drifted(context, connection, name)
-    yield from webhooks_judged(context, connection, name)
+    yield from expected(context, connection, name)
     if result.status == "deferred" and result.error is not None:
         defer(context, connection, name, result, numbers)
         return
@@ -135,18 +130,11 @@ def drifted(context: AssetExecutionContext, connection: Connection, name: str) -
     return reporting.drift(stream_key(connection.name, name), findings)
 
 
-def loss_allowed(connection: Connection, name: str) -> float | None:
-    """The percentage of `expect.webhook_loss`, where webhooks of the stream are judged."""
-    return connection.expect.webhook_loss if told_of(connection, name) is not None else None
-
-
-def webhooks_judged(context: AssetExecutionContext, connection: Connection, name: str) -> Iterator[AssetCheckResult]:
-    under = loss_allowed(connection, name)
-    if under is None:
-        return
+def expected(context: AssetExecutionContext, connection: Connection, name: str) -> Iterator[AssetCheckResult]:
     with context.resources.store.store.borrow() as session:
-        found = losses(session, [connection.name]).get((connection.name, name))
-    yield reporting.webhook_loss(stream_key(connection.name, name), under, found)
+        (health,) = streams_health(session, [(connection.name, name)])
+    for verdict in judged(connection, health):
+        yield reporting.expectation(stream_key(connection.name, name), verdict)
 
 
 def defer(

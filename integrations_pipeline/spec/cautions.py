@@ -18,14 +18,10 @@ def cautions(connections: Mapping[str, Connection]) -> dict[str, list[str]]:
     return told
 
 
-NOT_YET = ("alerts",)
-"""Keys of a connection that people would rely on, and that nothing acts on so far (docs/grammar.md)."""
-
-
 def not_yet(one: Connection) -> Iterator[str]:
     """What is read and checked, and would be relied on in vain."""
-    given = [name for name in NOT_YET if name in one.model_fields_set and getattr(one, name)]
-    given += [f"streams.{name}.write" for name, stream in one.streams.items() if stream.write]
+    given = [f"streams.{name}.write" for name, stream in one.streams.items() if stream.write]
+    given += ["hooks.verify"] if one.hooks.verify else []
     if given:
         yield f"{', '.join(given)}: read and checked, but nothing acts on it in this version"
 

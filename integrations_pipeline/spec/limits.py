@@ -158,3 +158,45 @@ TOKEN_MARGIN_SECONDS = 60.0
 
 KEY_CHARACTERS = 32
 """Of INTEGRATIONS_KEY at least: a shorter text can be guessed."""
+
+HISTORY_MIN_DAYS = 7
+"""Of a stream's own history, before a day is compared with it: a week has days of every kind."""
+
+HISTORY_FACTOR = 2.0
+"""A day is unusual below the lowest of its history by this factor, or above the highest: less is a day like others."""
+
+REJECTED_RISE_PERCENT = 1.0
+"""Of a day's rows; fewer rejected ones are no rise, however few there were before."""
+
+RUN_TIME_FACTOR = 3.0
+"""A run that takes longer than the usual one by this factor has drifted: a busy hour doubles it."""
+
+RUN_TIME_SECONDS = 60.0
+"""And longer by this: three seconds instead of one trouble nobody."""
+
+RUN_TIME_MIN_RUNS = 10
+"""Runs before the median of their time says what is usual."""
+
+DOWN_SECONDS = 1_800.0
+"""Downtime before people are told, unless `expect.down_under` says when: most sources are back before."""
+
+DEFERRED_SECONDS = 21_600.0
+"""A stream that is put off again and again for as long is told: limits and pauses pass within hours."""
+
+WAITING_SECONDS = 3_600.0
+"""An event or a change that waits longer, while the source is up, is told: they take seconds."""
+
+ALERT_SECONDS = 40.0
+"""A round of alerts sends no further message after as long: Dagster gives up on a sensor's tick after a minute."""
+
+ALERT_RETRY_SECONDS = 30.0
+"""After the first message that a destination didn't take; doubled with each, up to a quarter of an hour."""
+
+ALERT_LONGEST_RETRY_SECONDS = 900.0
+"""A destination that is back hears within this time what it missed."""
+
+ALERT_LINES = 10
+"""Of what broke at once in a connection, told in one message; the others are counted."""
+
+ALERT_DAYS = 30
+"""An alert that is over is kept as long, to be looked at."""

@@ -142,7 +142,7 @@ class Lease(Holder):
 
     def start_run(
         self,
-        mode: Literal["incremental", "full", "backfill", "events", "immediately", "push"],
+        mode: Literal["incremental", "full", "backfill", "events", "immediately"],
         started_at: datetime,
         note: str | None = None,
     ) -> None:

@@ -32,7 +32,10 @@ def test_streams_and_kinds_become_assets(home: Home) -> None:
     assert graph.get_all_asset_keys() == {CONTACTS, DEALS, CUSTOMER}
     assert graph.get(CUSTOMER).parent_keys == {CONTACTS}
     assert (graph.get(CONTACTS).group_name, graph.get(CUSTOMER).group_name) == ("crm", "canonical")
-    assert {key.name for key in graph.get(CONTACTS).check_keys} == {"rows_rejected", "counts_balance", "drift"}
+    assert {key.name for key in graph.get(CONTACTS).check_keys} == {
+        "rows_rejected", "counts_balance", "drift", "record_count_deviation", "zero_records", "invalid_record_percent",
+        "run_time_drift",
+    }  # fmt: skip
     assert graph.get(CONTACTS).pools == {"crm__contacts"}
 
 

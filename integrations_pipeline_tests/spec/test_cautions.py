@@ -52,6 +52,4 @@ def test_what_nothing_acts_on_yet_is_told() -> None:
     loaded = load_all(Home(EXAMPLES)).connections
     assert "streams.contacts.write" in "".join(not_yet(loaded["hubspot_eu"]))
     assert "webhook" not in "".join(not_yet(loaded["github_shop"]))
-    assert list(not_yet(loaded["reference_rates"])) == [
-        "alerts: read and checked, but nothing acts on it in this version"
-    ]
+    assert list(not_yet(loaded["reference_rates"])) == []

@@ -1,0 +1,203 @@
+"""The verb `alert`: looks what is wrong, and tells it to the destinations that connections name, once each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Literal, Protocol
+
+from integrations_pipeline.spec.clock import Clock, SystemClock
+from integrations_pipeline.spec.connection import Connection
+from integrations_pipeline.spec.limits import ALERT_LINES, ALERT_SECONDS
+from integrations_pipeline.store.alerts import (
+    LOCK,
+    Alert,
+    Claimed,
+    Condition,
+    Listener,
+    Step,
+    open_alerts,
+    recent,
+    reconcile,
+)
+from integrations_pipeline.store.health import connections_health, streams_health
+from integrations_pipeline.store.store import Store
+from integrations_pipeline.sync.conditions import DOWNTIME, conditions
+from integrations_pipeline.sync.expecting import told as span
+
+JUST_BACK_MINUTES = 15
+"""After its downtime a source's streams are read again one after the other; until then they are no news."""
+
+UI_URL = "INTEGRATIONS_UI_URL"
+HEADS: dict[Step, str] = {"broken": "broken", "reminder": "still broken", "healed": "healed"}
+Connections = Mapping[str, Connection]
+
+
+@dataclass(frozen=True)
+class Message:
+    """What one destination is told at once. ``kind`` is how it should look."""
+
+    title: str
+    body: str
+    kind: Literal["failure", "warning", "success", "info"]
+
+
+class Notifier(Protocol):
+    """Delivers messages to a URL that says how: chat, mail, webhook."""
+
+    def tell(self, url: str, message: Message) -> str | None:
+        """None once it was taken, else why it wasn't, without anything of the URL."""
+
+
+Link = Callable[[Alert], str | None]
+"""Where a person sees more of an alert."""
+
+
+@dataclass
+class Round:
+    """What one look came to."""
+
+    open: int = 0
+    told: int = 0
+    failed: int = 0
+
+
+def alert(
+    connections: Connections,
+    store: Store,
+    notifier: Notifier,
+    *,
+    crashed: Iterable[Condition] | None = None,
+    link: Link | None = None,
+    clock: Clock | None = None,
+) -> Round:
+    """Looks at all connections, opens and heals alerts, tells what is due. ``crashed``: what only Dagster knows of its
+    runs; None where it isn't asked.
+
+    Raises DestinationError where our own database is lost. Two callers at once tell nothing twice.
+    """
+    clock, found = clock or SystemClock(), Round()
+    look(connections, store, crashed)
+    until = clock.monotonic_seconds() + ALERT_SECONDS
+    for destination, listeners in listening(connections.values(), clock.now()).items():
+        if clock.monotonic_seconds() < until:
+            tell(store, notifier, destination, listeners, link or asset_link, found)
+    with store.borrow() as session:
+        found.open = len(open_alerts(session, list(connections)))
+    return found
+
+
+def look(connections: Connections, store: Store, crashed: Iterable[Condition] | None = None) -> None:
+    """Brings the open alerts up to what is so now."""
+    with store.borrow() as session, session.transaction():
+        session.execute(LOCK)
+        back = recent(session, DOWNTIME, JUST_BACK_MINUTES)
+        by_connection = {
+            name: list(group)
+            for name, group in groupby(
+                streams_health(session, [(c.name, s) for c in connections.values() for s in c.selected]),
+                key=lambda one: one.connection,
+            )
+        }
+        found = [
+            one
+            for health in connections_health(session, list(connections))
+            for one in conditions(
+                connections[health.connection],
+                health,
+                by_connection.get(health.connection, []),
+                just_back=health.connection in back,
+            )
+        ]
+        reconcile(session, list(connections), [*found, *(crashed or ())], runs_known=crashed is not None)
+
+
+def listening(connections: Iterable[Connection], now: datetime) -> dict[str, list[Listener]]:
+    """By destination, the connections it hears now; a destination that has its quiet hours hears of none."""
+    found: dict[str, dict[str, Listener]] = {}
+    for connection in connections:
+        for one in connection.alerts:
+            if one.quiet is None or not one.quiet.holds(now):
+                listener = Listener(connection.name, one.from_ == "warning", one.remind.total_seconds())
+                found.setdefault(one.env, {}).setdefault(connection.name, listener)
+    return {name: list(listeners.values()) for name, listeners in found.items()}
+
+
+def tell(
+    store: Store, notifier: Notifier, destination: str, listeners: Sequence[Listener], link: Link, found: Round
+) -> None:
+    """All that is due for one destination; after the first message it doesn't take, the others wait too."""
+    with store.borrow() as session:
+        claimed = Claimed(session, destination, listeners)
+        reason: str | None = None
+        for alerts in messages(claimed.alerts):
+            if reason is None:
+                reason = delivered(notifier, destination, rendered(alerts, link))
+            if reason is None:
+                claimed.told(alerts)
+                found.told += 1
+            else:
+                claimed.not_told(alerts, reason)
+                found.failed += 1
+
+
+def delivered(notifier: Notifier, destination: str, message: Message) -> str | None:
+    """None once it was taken, else why it wasn't."""
+    url = os.environ.get(destination, "").strip()
+    return notifier.tell(url, message) if url else f"the environment variable {destination} is not set"
+
+
+def messages(alerts: Sequence[Alert]) -> Iterator[list[Alert]]:
+    """What happened to a connection at once is one message: of broken ones, of reminders, of healed ones."""
+    ordered = sorted(alerts, key=lambda one: (one.connection, list(HEADS).index(one.step), one.severity, one.id))
+    for _, group in groupby(ordered, key=lambda one: (one.connection, one.step)):
+        yield list(group)
+
+
+def rendered(alerts: Sequence[Alert], link: Link) -> Message:
+    """Of one connection and one step. What, since when, who must act, what next, where to see more."""
+    first = alerts[0]
+    head, worst = HEADS[first.step], min(one.severity for one in alerts)
+    title = f"{head}: {first.where}: {first.condition}"
+    if len(alerts) > 1:
+        title = f"{head}: {first.connection}: {len(alerts):,} alerts"
+    body = "\n\n".join(paragraph(one, link) for one in alerts[:ALERT_LINES])
+    if len(alerts) > ALERT_LINES:
+        body += f"\n\nand {len(alerts) - ALERT_LINES:,} more: `integrations alerts list {first.connection}`"
+    kind: Literal["failure", "warning", "success"] = "failure" if worst == "error" else "warning"
+    return Message(title, body, "success" if first.step == "healed" else kind)
+
+
+def paragraph(one: Alert, link: Link) -> str:
+    since = f"{one.since:%Y-%m-%d %H:%M} UTC"
+    lines = [f"{one.where}: {one.condition} ({one.severity})"]
+    if one.healed_at is not None:
+        lines += [f"over since {one.healed_at:%Y-%m-%d %H:%M} UTC, after {span(one.healed_at - one.since)}; it was:"]
+        lines += [one.what]
+    else:
+        lines += [one.what, f"since: {since}", f"who must act: {one.who}", f"next: {one.next}"]
+    more = link(one)
+    return "\n".join([*lines, *([f"see: {more}"] if more else [])])
+
+
+def asset_link(one: Alert) -> str | None:
+    """The stream's page of the UI, or the connection's; None where INTEGRATIONS_UI_URL doesn't say where that is."""
+    url = os.environ.get(UI_URL, "").strip().rstrip("/")
+    if not url:
+        return None
+    return f"{url}/assets/{one.connection}/{one.stream}" if one.stream else f"{url}/assets/{one.connection}"
+
+
+def trial(connection: str | None, clock: Clock | None = None) -> Message:
+    """Proves that a destination takes what it is told."""
+    whose, now = connection or "all connections", (clock or SystemClock()).now()
+    body = f"This is a test of {now:%Y-%m-%d %H:%M} UTC: alerts of {whose} arrive here. Nothing is wrong."
+    return Message(f"test: {whose}", body, "info")
+
+
+def destinations(connections: Iterable[Connection]) -> list[str]:
+    """The names of the variables that hold the URLs, each once."""
+    return list(dict.fromkeys(one.env for connection in connections for one in connection.alerts))
