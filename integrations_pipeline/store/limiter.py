@@ -60,8 +60,12 @@ VALUES (%s, '', 0, extract(epoch FROM clock_timestamp()) + %s)
 ON CONFLICT (connection, bucket) DO UPDATE SET told_until = greatest(rate_limit.told_until, excluded.told_until)
 """
 
-# A person asks: what the source told to wait for is forgotten, and what waits for it is due.
-FORGET_TOLD = "UPDATE integrations.rate_limit SET told_until = 0 WHERE connection = %s AND bucket = ''"
+# A person asks: what the source told to wait for is forgotten, the pace learned from it too, and what waits is due.
+FORGET_TOLD = """
+UPDATE integrations.rate_limit
+SET told_until = 0, pace = 0, stretch_at = 0, stretch_granted = 0, granted = 0, left_requests = 0, left_until = 0
+WHERE connection = %s
+"""
 DUE = """
 UPDATE integrations.stream_state SET resume_at = now()
 WHERE connection = %s AND resume_at > now() AND last_error ->> 'class' = 'rate_limited'
@@ -69,7 +73,7 @@ WHERE connection = %s AND resume_at > now() AND last_error ->> 'class' = 'rate_l
 
 
 def ask_anew(session: psycopg.Connection[Any], connection: str) -> None:
-    """Ends a wait that the source told, for all processes; one that it tells again holds again."""
+    """Ends a wait that the source told, for all processes, and forgets what was learned; told again, it holds again."""
     session.execute(FORGET_TOLD, [connection])
     session.execute(DUE, [connection])
 
