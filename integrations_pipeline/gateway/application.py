@@ -28,6 +28,7 @@ from integrations_pipeline.gateway.lane import FastLane
 from integrations_pipeline.gateway.writer import Writer
 from integrations_pipeline.spec.errors import ContractError, DataError, DestinationError
 from integrations_pipeline.spec.home import Home
+from integrations_pipeline.spec.limits import WEBHOOK_SECONDS
 from integrations_pipeline.store.disconnecting import stopped_connections
 
 LOOK_SECONDS = 1.0
@@ -141,6 +142,9 @@ class Gateway:
             if greeting := door.greeting(sent):
                 return greeting
             why = door.refusal(sent, datetime.now(UTC))
+            if why is None and door.own is not None:
+                async with asyncio.timeout(WEBHOOK_SECONDS):
+                    why = await asyncio.to_thread(door.own_refusal, sent)
             if why is None and await self.writer.store(door.events(sent)):
                 if self.lane is not None and door.webhook.apply == "immediately":
                     self.lane.wake(door.name)
@@ -149,6 +153,9 @@ class Gateway:
             why = None
         except DestinationError as error:
             log.error("a delivery could not be stored", connection=door.name, error=str(error))
+            return LATER
+        except TimeoutError:
+            log.error("the hook verify took too long", connection=door.name)
             return LATER
         self.refused[door.name, why or "malformed"] += 1
         return REFUSED

@@ -11,6 +11,7 @@ from typing import Any
 
 from integrations_pipeline.client.delivery import Delivery, Part, joined
 from integrations_pipeline.client.signatures import Signatures, matches
+from integrations_pipeline.gateway.verifying import OwnVerifier
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.decoding import encode, encode_ascii
 from integrations_pipeline.spec.errors import ConfigError, ContractError, DataError
@@ -43,8 +44,17 @@ class Door:
     Raises ConfigError where nothing could be verified: a secret is missing, or the public address that is signed.
     """
 
-    def __init__(self, connection: Connection, webhook: Webhook, public_url: str | None, kept: Sequence[Kept] = ()):
-        """``kept``: what the provider gave for each of the connection's subscriptions."""
+    def __init__(
+        self,
+        connection: Connection,
+        webhook: Webhook,
+        public_url: str | None,
+        kept: Sequence[Kept] = (),
+        own: OwnVerifier | None = None,
+    ):
+        """``kept``: what the provider gave for each of the connection's subscriptions. ``own`` is asked beside the
+        declared scheme, by ``own_refusal``."""
+        self.own = own
         self.name = connection.name
         self.webhook = webhook
         self.signatures = Signatures(webhook, signing_secrets(connection, webhook, kept))
@@ -81,6 +91,10 @@ class Door:
     def refusal(self, delivery: Delivery, now: datetime) -> str | None:
         """Why a delivery proves nothing, in a word for our log; None where it is genuine."""
         return self.signatures.refusal(delivery, now)
+
+    def own_refusal(self, delivery: Delivery) -> str | None:
+        """The same by the team's own hook, which may take its time."""
+        return self.own.refusal(delivery) if self.own is not None else None
 
     def events(self, delivery: Delivery) -> list[Event]:
         """The events of a genuine delivery. Raises ContractError where it can't be read, or holds too many."""

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from integrations_pipeline.gateway.door import Door, Kept
+from integrations_pipeline.gateway.verifying import own_verifier
 from integrations_pipeline.spec.connection import Connection, Kind
 from integrations_pipeline.spec.errors import ConfigError, IntegrationError
 from integrations_pipeline.spec.home import Home
@@ -122,7 +123,8 @@ class Doors:
     def _open(self, connection: Connection) -> Door | Closed:
         assert connection.webhook is not None
         try:
-            return Door(connection, connection.webhook, self.public_url, self._kept.get(connection.name, ()))
+            own = own_verifier(connection, self.home)
+            return Door(connection, connection.webhook, self.public_url, self._kept.get(connection.name, ()), own)
         except ConfigError as error:
             return Closed(connection.name, error)
 
@@ -138,6 +140,7 @@ class Doors:
         folders = (self.home.connections, self.home.models, *self.home.connectors)
         for folder in folders:
             yield from map(stamp, yaml_files(folder))
+        yield from map(stamp, sorted((self.home.root / "hooks").glob("*.py")))
         for connection in self._connections.values():
             for source in connection.secrets.values():
                 if source.file is not None:

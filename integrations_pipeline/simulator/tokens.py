@@ -202,7 +202,7 @@ class Tokens:
         if found is None or (found.cookie and f"{COOKIE}={found.cookie}" not in cookies_of(request)):
             return no("wrong_login", 401)
         now_on = self.issue()
-        now_on.steps, now_on.cookie = found.steps + 1, secrets.token_hex(12)
+        now_on.steps, now_on.cookie = found.steps + 1, secrets.token_hex(12) if auth.cookies else ""
         document: dict[str, Any] = {}
         now_on.kept = dict(found.kept)
         for name, path in call.keep.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from types import ModuleType
@@ -19,9 +19,8 @@ from integrations_pipeline.spec.errors import IntegrationError, Problem, SourceC
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.wording import did_you_mean
 
-FURTHER = {"request": ("secrets",), "page": ("stream",), "record": ("stream",), "verify": None}
-"""By hook, what else a function may ask for by the name of a parameter, beside the one value it is given. What is
-asked of `verify` is not settled yet."""
+FURTHER = {"request": ("secrets",), "page": ("stream",), "record": ("stream",), "verify": ("secrets",)}
+"""By hook, what else a function may ask for by the name of a parameter, beside the one value it is given."""
 
 AUTHOR = "whoever wrote the hook"
 
@@ -35,6 +34,17 @@ class OutgoingRequest:
     url: str
     headers: dict[str, str]
     content: bytes | None
+
+
+@dataclass(frozen=True)
+class IncomingDelivery:
+    """What the hook `verify` judges: a delivery as it came. ``url`` is the address as its sender knows it, with its
+    query; names of ``headers`` are in lower case, and several values of one are joined by commas."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    content: bytes
 
 
 @dataclass(frozen=True)
@@ -80,9 +90,10 @@ def line_of(error: Exception) -> str:
     return f" ({FilePath(frames[-1].filename).name}:{frames[-1].lineno})" if len(frames) > 1 else ""
 
 
-def load_hooks(connection: Connection, home: Home) -> dict[str, Hook]:
-    """The connection's hooks by name. Raises ConfigError, with file and line, for each that can't be used."""
-    given = {name: path for name, path in connection.hooks if path is not None}
+def load_hooks(connection: Connection, home: Home, only: str | None = None) -> dict[str, Hook]:
+    """The connection's hooks by name, or the one of that name. Raises ConfigError, with file and line, for each that
+    can't be used."""
+    given = {name: path for name, path in connection.hooks if path is not None and only in (None, name)}
     hooks: dict[str, Hook] = {}
     problems: list[Problem] = []
     for name, path in given.items():
@@ -121,8 +132,6 @@ def load_hook(name: str, path: str, folders: list[FilePath]) -> Hook:
 def further_of(name: str, path: str, function: Callable[..., Any]) -> frozenset[str]:
     """What the function asks for beside its value."""
     known = FURTHER[name]
-    if known is None:
-        return frozenset()
     parameters = list(inspect.signature(function).parameters.values())
     named = [one.name for one in parameters[1:] if one.default is one.empty or one.name in known]
     if not parameters or not set(named) <= set(known):

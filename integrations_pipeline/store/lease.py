@@ -142,7 +142,7 @@ class Lease(Holder):
 
     def start_run(
         self,
-        mode: Literal["incremental", "full", "backfill", "events", "immediately"],
+        mode: Literal["incremental", "full", "backfill", "events", "immediately", "push"],
         started_at: datetime,
         note: str | None = None,
     ) -> None:

@@ -113,6 +113,7 @@ ANSWERED = f"""
 SELECT {COLUMNS}, status, answered_at FROM integrations.outbox
 WHERE connection = %(connection)s AND stream = %(stream)s AND status = 'answered' ORDER BY id LIMIT %(limit)s
 """
+ANSWERED_STREAMS = "SELECT DISTINCT stream FROM integrations.outbox WHERE connection = %s AND status = 'answered'"
 LANDED = """
 UPDATE integrations.outbox SET status = 'done', answer = NULL, finished_at = now()
 WHERE id = ANY(%(ids)s::bigint[]) AND status = 'answered'
@@ -367,6 +368,12 @@ def answered(session: psycopg.Connection[Any], connection: str, stream: str, lim
     with destination_errors(f"{connection}/{stream}"):
         rows = session.execute(ANSWERED, given).fetchall()
     return [change(row[:-2], answered_at=row[-1]) for row in rows]
+
+
+def answered_streams(session: psycopg.Connection[Any], connection: str) -> set[str]:
+    """The streams with answers that wait to land. Raises DestinationError."""
+    with destination_errors(connection):
+        return {row[0] for row in session.execute(ANSWERED_STREAMS, (connection,))}
 
 
 def mark_landed(session: psycopg.Connection[Any], ids: Collection[int]) -> None:

@@ -18,7 +18,9 @@ from integrations_pipeline.spec.connection import Connection, Kind
 from integrations_pipeline.spec.errors import ConfigError, Failed, IntegrationError, LeaseHeld, OffPeak
 from integrations_pipeline.spec.streams import Stream
 from integrations_pipeline.store.lease import Lease, take_lease
+from integrations_pipeline.store.outbox import answered_streams
 from integrations_pipeline.store.store import Store
+from integrations_pipeline.sync.answers import land_answers
 from integrations_pipeline.sync.children import pull_children
 from integrations_pipeline.sync.judging import judged
 from integrations_pipeline.sync.own_list import pull_list
@@ -27,6 +29,7 @@ from integrations_pipeline.sync.pull import Pull
 from integrations_pipeline.sync.result import StreamResult, SyncResult
 from integrations_pipeline.sync.retrying import heal_after_edit
 from integrations_pipeline.sync.shape import Following, follow, shape
+from integrations_pipeline.sync.written import WrittenStream
 
 RESUME_AFTER = timedelta(minutes=5)
 """When a deferred stream is tried again where the source named no time."""
@@ -184,6 +187,7 @@ class StreamJob:
         if not isinstance(self.result.error, LeaseHeld):
             self.heal(lease, pull.stream)
             self.shape(lease)
+            self.land_answers(lease)
         self.finish(lease, pull)
 
     def finish(self, lease: Lease, pull: Pull) -> None:
@@ -234,6 +238,20 @@ class StreamJob:
         self.progress.phase(self.name, "shaping")
         try:
             self.result.shaped += shape(lease, stream, self.kinds[stream.map.to])
+        except Exception as error:  # noqa: BLE001 - also then the run's end is logged
+            self.end_with(error)
+
+    def land_answers(self, lease: Lease) -> None:
+        """What the source answered to our own writes while this run held the stream."""
+        if self.connection.streams[self.name].write is None or self.result.error is not None:
+            return
+        try:
+            with self.store.borrow() as session:
+                waiting = answered_streams(session, self.connection.name)
+            if self.name in waiting:
+                landed = land_answers(lease, WrittenStream(self.connection, self.name, self.kinds))
+                self.result.counters += landed.counters
+                self.result.shaped += landed.shaped
         except Exception as error:  # noqa: BLE001 - also then the run's end is logged
             self.end_with(error)
 

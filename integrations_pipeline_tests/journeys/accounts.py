@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from joserfc.jwk import ECKey, RSAKey
+
 from integrations_pipeline.client import Client
 from integrations_pipeline.simulator.simulation import Simulation
 from integrations_pipeline.simulator.tokens import Tokens
@@ -104,6 +106,32 @@ SESSION = Account(
     " send: {header Authorization: Session <kept.token>}}",
     {"user": "planted-user-ann", "password": "planted-password-Ä&9"},
 )
+REFRESHED = Account(
+    "session_refresh",
+    "{type: session, login: [{request: POST /login, body: {user: $user, password: $password}, keep: {token: token},"
+    " expires: {read: expires_in, unit: s}}],"
+    " refresh: {request: POST /refresh, headers: {X-Session: <kept.token>}, keep: {token: token},"
+    " expires: {read: expires_in, unit: s}}, send: {header X-Session: <kept.token>}}",
+    {"user": "planted-user-eve", "password": "planted-password-31"},
+)
+
+
+def written_key(kind: str) -> str:
+    """A private key made for this run, as text between its PEM lines."""
+    key = ECKey.generate_key("P-256") if kind == "ES256" else RSAKey.generate_key(2048)
+    return key.as_pem(private=True).decode()
+
+
+def signed_by_pem(algorithm: str, *, in_one_line: bool = False) -> Account:
+    """``in_one_line``: as variables often hold it, with the two characters that mean a new line."""
+    key = written_key(algorithm)
+    return Account(
+        f"jwt_{algorithm}",
+        f"{{type: jwt, algorithm: {algorithm}, key: $key, key_encoding: pem, key_id: k2, claims: {{iss: house}}}}",
+        {"key": key.replace("\n", "\\n") if in_one_line else key},
+    )
+
+
 ACCOUNTS = (CLIENT, REFRESH, ASSERTION, SIGNED, SESSION)
 ISSUED = (CLIENT, REFRESH, ASSERTION, SESSION)
 

@@ -165,6 +165,70 @@ def test_the_database_restarts_in_the_middle_of_a_transaction(own: OwnServer) ->
         assert_whole(own)
 
 
+class Managed(House):
+    """A house whose database is a server of somebody else's: we may use it, not start it."""
+
+    server: EmbeddedServer
+
+    def stop_server(self) -> None:
+        assert self.server.pid is not None
+        os.kill(self.server.pid, signal.SIGINT)
+        until(lambda: self.server.pid is None)
+
+    def start_server(self) -> None:
+        self.server = EmbeddedServer(self.server.state)
+        assert self.server.acquire().rsplit("/", 1)[0] == self.database_url.rsplit("/", 1)[0], "the same address"
+
+
+@pytest.fixture
+def managed() -> Iterator[Managed]:
+    folder = Path(tempfile.mkdtemp(prefix="integrations-managed-"))
+    folder.chmod(0o755)
+    server = EmbeddedServer(folder / "server")
+    (folder / "home" / "connections").mkdir(parents=True)
+    house = Managed(folder / "home", server.acquire())
+    house.server = server
+    yield house
+    house.close()
+    if server.pid is not None:
+        os.kill(server.pid, signal.SIGINT)
+        until(lambda: server.pid is None)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("back", ["at once", "after the run"])
+def test_a_managed_database_goes_away_in_the_middle_and_comes_back(managed: Managed, back: str) -> None:
+    shop(managed, 8_000, latency_ms=0)
+    source = managed.sources["shop"]
+    answer, asked = source.answer, 0
+
+    def interrupted(request: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 50:  # of 80 pages: the first chunk is committed, the second is being read
+            until(lambda: managed.value("SELECT count(*) FROM integrations.run_log WHERE fetched > 0"))
+            managed.stop_server()
+            if back == "at once":
+                managed.start_server()
+        return answer(request)
+
+    source.answer = interrupted  # type: ignore[method-assign]
+    done = managed.run("sync", "shop", "--json")
+    if back == "after the run":
+        assert managed.run("status").returncode == 1
+        assert "can't be reached" in managed.run("status").stderr
+        managed.start_server()
+    (stream,) = json.loads(done.stdout)["streams"]
+    assert (done.returncode, stream["error"]["class"]) == (1, "destination"), done.stdout
+    assert stream["error"]["next"]
+    held = managed.value("SELECT count(*) FROM raw.shop__orders")
+    noted = managed.value("SELECT sum(fetched) FROM integrations.run_log")
+    assert held == noted > 0, "what was committed is there, and counted"
+    goes_on = managed.sync("shop")["orders"]
+    assert (goes_on["status"], goes_on["fetched"]) == ("succeeded", 8_000 - held)
+    assert_whole(managed)
+
+
 def test_two_runs_of_one_stream_at_once_are_one(house: House) -> None:
     shop(house, 5_000)
     runs = [house.start("sync", "shop", "--json") for _ in range(2)]

@@ -10,12 +10,22 @@ import pytest
 
 from integrations_pipeline.simulator.simulation import Answer, Simulation
 from integrations_pipeline.simulator.views import Request
-from integrations_pipeline.spec.errors import CredentialsError, IntegrationError
+from integrations_pipeline.spec.errors import ConfigError, CredentialsError, IntegrationError
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.store.store import open_store
 from integrations_pipeline.sync.result import StreamResult
 from integrations_pipeline_tests.client.conftest import HastyClock
-from integrations_pipeline_tests.journeys.accounts import ACCOUNTS, CLIENT, ISSUED, REFRESH, Account, tokens_of
+from integrations_pipeline_tests.journeys.accounts import (
+    ACCOUNTS,
+    CLIENT,
+    ISSUED,
+    REFRESH,
+    REFRESHED,
+    Account,
+    signed_by_pem,
+    tokens_of,
+    written_key,
+)
 from integrations_pipeline_tests.journeys.conftest import House
 
 ids = [one.name for one in ACCOUNTS]
@@ -55,6 +65,47 @@ def test_a_token_that_expires_in_mid_list_loses_no_page(house: House, account: A
     refused = [one for one in source.requests() if one.status == 401]
     assert refused
     assert tokens_of(source).calls <= (len(refused) + 1) * (2 if account.name == "session" else 1)
+
+
+@pytest.mark.parametrize("in_one_line", [False, True])
+@pytest.mark.parametrize("algorithm", ["ES256", "RS256"])
+def test_a_key_in_pem_signs_and_another_one_is_refused(house: House, algorithm: str, in_one_line: bool) -> None:
+    account = signed_by_pem(algorithm, in_one_line=in_one_line)
+    account.built(house, records=30)
+    assert account.sync(house, key=written_key(algorithm))["orders"].error is not None
+    assert {one.status for one in account.sync(house).values()} == {"succeeded"}
+    house.assert_whole("shop", "orders")
+
+
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_what_is_no_pem_is_told_without_showing_it(house: House, spoilt: bool) -> None:
+    account = signed_by_pem("ES256")
+    wrong = account.secrets["key"].replace("M", "A") if spoilt else "no key at all"
+    source = account.built(house)
+    with pytest.raises(ConfigError, match="can't be read as a key for ES256") as told:
+        account.sync(house, key=wrong)
+    assert source.requests() == []
+    assert wrong not in f"{told.value} {told.value.next}"
+
+
+def test_a_session_is_refreshed_before_it_ends_and_after_without_a_second_login(house: House) -> None:
+    source = REFRESHED.built(house, records=100)
+    tokens_of(source).lifetime_seconds, tokens_of(source).lifetime_requests = 100, 4
+    clock = HastyClock()
+    with open_store(house.database_url, Home(house.home)) as store:
+        client = REFRESHED.client(house, store, clock=clock)
+        for seconds in (0, 85, 85):
+            clock.sleep(seconds)
+            client.check()
+        client.close()
+    assert {one.status for one in source.requests()} == {200}
+    results = REFRESHED.sync(house)  # each session ends after four requests, in the middle of lists
+    assert {one.status for one in results.values()} == {"succeeded"}
+    for stream in ("orders", "customers"):
+        house.assert_whole("shop", stream)
+        assert results[stream].counters.fetched == 100, "no page is read twice"
+    asked = [one.path.rsplit("/", 1)[-1] for one in source.requests()]
+    assert (asked.count("login"), asked.count("refresh") > 3) == (1, True)
 
 
 def test_a_token_is_renewed_before_it_expires(house: House) -> None:

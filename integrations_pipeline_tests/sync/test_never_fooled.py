@@ -42,6 +42,32 @@ def test_a_date_in_the_future_is_no_watermark(bench: Bench) -> None:
     assert bench.live() == keys(rows)
 
 
+@pytest.mark.parametrize("days", [-1 / 24, -30])
+def test_a_source_whose_clock_is_behind_loses_nothing(bench: Bench, days: float) -> None:
+    """Its stamps and its `Date` lag: by our clock all that it changes seems long past."""
+    rows: list[dict[str, Any]] = []
+    changes: list[int] = []
+
+    def stamp() -> str:
+        return (datetime.now(UTC) + timedelta(days=days)).isoformat()
+
+    def answer(seen: Seen) -> Any:
+        shown = paged([row for row in rows if row["at"] >= seen.one("since", "")])(seen)
+        if seen.one("after") == "5" and changes:  # behind the place, and one that is still to come
+            for number in (changes.pop(), -1):
+                rows[number] = {**rows[number], "at": stamp(), "name": f"changed at {len(bench.source.seen)}"}
+        return dated(shown, days)
+
+    bench.things(answer, **CURSOR)  # nothing is there yet
+    rows += made(40, at=stamp())
+    for changed in ([], [1], [2], []):
+        changes[:] = changed
+        rows[7] = {**rows[7], "at": stamp()}
+        assert bench.things(answer, **CURSOR).status == "succeeded"
+    held = dict(bench.rows("SELECT external_id, payload FROM raw.acme__things"))
+    assert held == {row["id"]: row for row in rows}
+
+
 def test_a_304_to_a_later_page_ends_no_list(bench: Bench) -> None:
     probed: dict[str, Any] = {**CURSOR, "probe": "etag"}
     rows = made(10, at="2024-01-01T00:00:00Z")

@@ -1,0 +1,125 @@
+"""What the verb `push` knows of a stream that is written: how values leave, and how an answer is read."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from integrations_pipeline.boundary import Boundary
+from integrations_pipeline.boundary import Landing as Accepted
+from integrations_pipeline.mapping import Mapping as Mapped
+from integrations_pipeline.mapping.backwards import Backwards
+from integrations_pipeline.spec.connection import Connection, Kind
+from integrations_pipeline.spec.decoding import decode
+from integrations_pipeline.spec.errors import ContractError
+from integrations_pipeline.spec.limits import TIMEOUT_SECONDS
+from integrations_pipeline.spec.paths import MISSING
+from integrations_pipeline.spec.values import version_text
+from integrations_pipeline.spec.write import Operation, Write
+from integrations_pipeline.store.agreed import Writeback, writeback_of
+from integrations_pipeline.sync.retrying import lenient
+from integrations_pipeline.sync.shape import Shaper, raw_row
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """A source's answer as it is understood. ``theirs``: in the form of a link's base, None where it can't be mapped;
+    ``version``: its place among the record's versions."""
+
+    external_id: str
+    theirs: dict[str, Any] | None
+    version: str
+
+
+class WrittenStream:
+    """Raises ConfigError where the stream's map can't be run backwards. Safe to use from several threads."""
+
+    def __init__(self, connection: Connection, name: str, kinds: Mapping[str, Kind]):
+        stream = connection.streams[name]
+        writeback = writeback_of(stream)
+        assert stream.write is not None and stream.map is not None and writeback is not None
+        self.name, self.stream = name, stream
+        self.write: Write = stream.write
+        self.kind = kinds[stream.map.to]
+        self.writeback: Writeback = writeback
+        self.backwards = Backwards(stream, self.kind)
+        self.boundary = Boundary(connection.name, name, lenient(stream))
+        self.version_path = stream.version or (stream.cursor.field if stream.cursor else None)
+        self.landing = threading.Lock()
+        self._shaper = Shaper(stream, self.kind, Mapped(stream, self.kind))
+        self._splitting = threading.Lock()
+
+    def agreed(self, record: Any, at: datetime) -> Agreed | None:
+        """None where the answer is no record of the stream: it names no key, or its version can't be read."""
+        try:
+            with self._splitting:
+                split = self.boundary.split([record], at)
+        except ContractError:
+            return None
+        if not split.good:
+            return None
+        (accepted,) = split.good
+        version = self.own_version(accepted) or moment_text(at)
+        if accepted.deleted:
+            return Agreed(accepted.external_id, None, version)
+        mapped = self._shaper.mapping.apply(accepted.record)
+        theirs = None if mapped.problems else self._shaper.shaped(raw_row(accepted), mapped).base
+        return Agreed(accepted.external_id, theirs, version)
+
+    def own_version(self, row: Accepted) -> str | None:
+        """The record's own place in the source's order; None where it names none."""
+        if self.version_path is None or self.version_path.get(row.record) in (None, "", MISSING):
+            return None
+        return row.version
+
+    def key_of(self, external_id: str | None, record: dict[str, Any] | None) -> dict[str, Any]:
+        """The fields of the primary key."""
+        paths = self.stream.primary_key
+        if record is not None:
+            found = {str(path): path.get(record) for path in paths}
+            if MISSING not in found.values():
+                return found
+        if external_id is None:
+            return {}
+        parts = [external_id] if len(paths) == 1 else decode(external_id.encode())
+        return dict(zip(map(str, paths), parts, strict=True))
+
+    @property
+    def repeatable_create(self) -> bool:
+        """Whether a create sent twice makes one object all the same."""
+        batch = self.write.batch
+        return self.write.create is None and (batch is None or batch.create is None)
+
+    @property
+    def lag_seconds(self) -> float:
+        """After which the source shows what it was sent."""
+        find = self.write.find
+        return find.lag.total_seconds() if find is not None and find.lag is not None else 0.0
+
+    @property
+    def kept_seconds(self) -> float:
+        """How long the source remembers a key, less what a request may take; none where it remembers none."""
+        key = self.write.idempotency
+        return key.kept.total_seconds() - TIMEOUT_SECONDS if key is not None else 0.0
+
+    def size(self, operation: Operation) -> int:
+        """How many such changes one request carries. A create of which the source couldn't tell later whether it was
+        done goes alone."""
+        batch = self.write.batch
+        if batch is None or batch.call_of(operation) is None:
+            return 1
+        certain = self.repeatable_create or self.keyed_create or self.write.find is not None
+        return batch.size if operation != "create" or certain else 1
+
+    @property
+    def keyed_create(self) -> bool:
+        """Whether a lost create may be sent again with its key."""
+        return self.write.is_known_by_key("create")
+
+
+def moment_text(at: datetime) -> str:
+    """A time as a version: in whole seconds, since many sources name no more."""
+    return version_text(at.replace(microsecond=0))

@@ -1,0 +1,289 @@
+"""What is changed here reaches the source: each effect once, in order, and lost answers never make two objects."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from integrations_pipeline.spec.limits import PUSH_MERGES
+from integrations_pipeline.store.lease import take_lease
+from integrations_pipeline.store.store import Store
+from integrations_pipeline_tests.client.source import Reply, Seen, Source
+from integrations_pipeline_tests.sync.provider import CONDITIONAL, FINDABLE, KEYED, LOST, Desk, Provider
+
+
+@pytest.fixture
+def desk(database_url: str) -> Iterator[Desk]:
+    """A provider with Anna and Bert, synced once."""
+    provider = Provider()
+    provider.add(name="Anna", email="anna@a.example")
+    provider.add(name="Bert", email="bert@a.example")
+    with Source(provider) as source:
+        desk = Desk(database_url, source, provider)
+        desk.sync()
+        yield desk
+
+
+def test_an_edit_leaves_and_its_echo_is_no_news(desk: Desk) -> None:
+    desk.edit("Anna", email="anna@b.example")
+    found = desk.push()
+    assert (found.changes, found.landed, found.status) == ({"sent": 1}, 1, "succeeded")
+    assert desk.provider.people["p1"]["email"] == "anna@b.example"
+    assert [one.json for one in desk.sent()] == [{"email": "anna@b.example"}]
+    assert desk.rows("SELECT payload ->> 'email' FROM raw.crm__people WHERE external_id = 'p1'") == [
+        ("anna@b.example",)
+    ]
+    (stream,) = desk.sync().streams
+    assert (stream.counters.unchanged, stream.counters.fetched) == (2, 2)
+    assert not desk.push().changes and len(desk.sent()) == 1
+
+
+def test_a_record_made_here_is_created_once_and_deleted_there_once(desk: Desk) -> None:
+    desk.insert("Cleo", email="cleo@a.example")
+    assert desk.push().changes == {"sent": 1}
+    assert desk.provider.people["p3"]["name"] == "Cleo"
+    assert desk.rows("SELECT external_id FROM integrations.link WHERE deleted_at IS NULL ORDER BY 1") == [
+        ("p1",), ("p2",), ("p3",)
+    ]  # fmt: skip
+    desk.rows("DELETE FROM canonical.person WHERE name = 'Cleo'")
+    assert desk.push().changes == {"sent": 1}
+    assert "p3" not in desk.provider.people
+    assert desk.rows("SELECT deleted_at IS NOT NULL FROM raw.crm__people ORDER BY external_id") == [
+        (False,), (False,), (True,)
+    ]  # fmt: skip
+    desk.sync()
+    assert not desk.push().changes
+    assert desk.rows("SELECT count(*) FROM canonical.person WHERE deleted_at IS NULL") == [(2,)]
+
+
+def test_what_the_source_normalises_does_not_come_back_as_a_change(desk: Desk) -> None:
+    desk.provider.normalise = lambda fields: (
+        {**fields, "email": fields["email"].lower()} if "email" in fields else fields
+    )
+    desk.edit("Anna", email="ANNA@B.example")
+    desk.push()
+    for _ in range(3):
+        desk.sync()
+        assert not desk.push().changes
+    assert len(desk.sent()) == 1
+    assert desk.rows("SELECT email FROM canonical.person WHERE name = 'Anna'") == [("ANNA@B.example",)]
+
+
+def test_what_was_taken_back_before_its_turn_is_not_sent(desk: Desk) -> None:
+    desk.provider.instead = lambda seen: Reply({"error": "later"}, 429, {"Retry-After": "300"})
+    desk.edit("Anna", email="anna@b.example")
+    assert desk.push().changes == {}
+    desk.edit("Anna", email="anna@a.example")
+    desk.provider.instead = lambda seen: None
+    desk.due()
+    assert desk.push().changes == {"nothing_to_send": 1}
+    assert desk.outbox() == [("update", "done", "nothing_to_send")]
+
+
+def test_while_the_source_is_down_edits_coalesce_and_what_counts_leaves_when_it_is_back(desk: Desk) -> None:
+    desk.provider.instead = lambda seen: Reply({"error": "busy"}, 429, {"Retry-After": "300"})
+    for number in range(3):
+        desk.edit("Anna", email=f"anna@{number}.example")
+        desk.edit("Bert", email=f"bert@{number}.example")
+        found = desk.push()
+        assert (found.status, found.error and found.error.error_class) == ("deferred", "rate_limited")
+        desk.due()
+    desk.source.seen.clear()
+    desk.provider.instead = lambda seen: None
+    assert desk.push().changes == {"sent": 2}
+    assert [one.json for one in desk.sent()] == [{"email": "anna@2.example"}, {"email": "bert@2.example"}]
+
+
+def test_changes_of_one_record_leave_in_their_order(desk: Desk) -> None:
+    """An edit comes while the one before it is being sent."""
+    edits = iter(["second", "third"])
+
+    def after(seen: Seen) -> None:
+        if seen.method == "PATCH" and (name := next(edits, None)):
+            desk.rows("UPDATE canonical.person SET email = %s WHERE name = 'Anna'", name)
+
+    desk.provider.after = after
+    desk.edit("Anna", email="first")
+    assert desk.push().changes == {"sent": 3}
+    assert [one.json["email"] for one in desk.sent()] == ["first", "second", "third"]
+
+
+def lost_once(methods: tuple[str, ...] = ("POST",), *, done: bool = True) -> Callable[[Provider], None]:
+    def prepare(provider: Provider) -> None:
+        left = [True]
+
+        def fault(seen: Seen) -> Reply | None:
+            if seen.method in methods and left:
+                left.clear()
+                return LOST
+            return None
+
+        if done:
+            provider.after = fault
+        else:
+            provider.instead = fault
+
+    return prepare
+
+
+@pytest.mark.parametrize("done", [True, False], ids=["done", "not done"])
+def test_a_lost_create_is_sent_again_with_its_key(desk: Desk, done: bool) -> None:
+    desk.write |= KEYED
+    lost_once(done=done)(desk.provider)
+    desk.insert("Cleo")
+    assert desk.push().changes == {"unsure": 1}
+    ((key, sent_at),) = desk.outbox("idempotency_key::text, first_sent_at")
+    desk.insert("Dora")
+    desk.due()
+    assert desk.push().changes == {"sent": 2}
+    assert [one.headers["Idempotency-Key"] for one in desk.sent() if one.json["name"] == "Cleo"] == [key, key]
+    assert desk.outbox("first_sent_at")[0] == (sent_at,)
+    assert sorted(one["name"] for one in desk.provider.people.values()) == ["Anna", "Bert", "Cleo", "Dora"]
+
+
+@pytest.mark.parametrize("done", [True, False], ids=["done", "not done"])
+def test_of_a_source_that_keeps_no_key_a_lost_create_is_looked_for(desk: Desk, done: bool) -> None:
+    desk.provider.keeps = False
+    desk.write |= FINDABLE
+    lost_once(done=done)(desk.provider)
+    desk.insert("Cleo")
+    assert desk.push().changes == {"unsure": 1}
+    desk.due()
+    assert desk.push().changes == ({"read_back": 1} if done else {"sent": 1})
+    assert [one["name"] for one in desk.provider.people.values()].count("Cleo") == 1
+    desk.sync()
+    assert not desk.push().changes
+
+
+def test_a_key_that_is_kept_no_longer_is_not_relied_upon(desk: Desk) -> None:
+    desk.provider.keeps = False
+    desk.write |= {**KEYED, **FINDABLE}
+    lost_once()(desk.provider)
+    desk.insert("Cleo")
+    desk.push()
+    desk.rows("UPDATE integrations.outbox SET first_sent_at = now() - interval '1 day', next_try_at = NULL")
+    assert desk.push().changes == {"read_back": 1}
+    assert len(desk.sent("POST")) == 1
+
+
+def test_the_read_lag_is_waited_out_before_a_create_is_looked_for(desk: Desk) -> None:
+    desk.provider.keeps = False
+    desk.write |= {**FINDABLE, "find": {**FINDABLE["find"], "lag": "1h"}}
+    lost_once()(desk.provider)
+    desk.insert("Cleo")
+    desk.push()
+    assert desk.outbox("next_try_at > now() + interval '50 minutes'") == [(True,)]
+    assert not desk.push().changes
+
+
+def test_a_lost_create_that_nothing_can_settle_waits_for_a_person(desk: Desk) -> None:
+    lost_once()(desk.provider)
+    cleo = desk.insert("Cleo")
+    desk.insert("Dora")
+    found = desk.push()
+    assert (found.changes, found.status) == ({"parked": 1, "sent": 1}, "failed")
+    desk.rows("UPDATE canonical.person SET email = 'c@a.example' WHERE id = %s", cleo)
+    desk.due()
+    assert not desk.push().changes, "neither it nor what is behind it is sent"
+    (reason,) = desk.rows("SELECT reason FROM integrations.outbox WHERE status = 'parked'")[0]
+    assert reason["who"] == "the person who runs this connection" and "integrations outbox resolve" in reason["next"]
+    assert len(desk.sent("POST")) == 2
+
+
+def test_a_lost_update_and_a_lost_delete_are_simply_sent_again(desk: Desk) -> None:
+    for methods in (("PATCH",), ("DELETE",)):
+        lost_once(methods)(desk.provider)
+        desk.edit("Anna", email="anna@b.example")
+        desk.rows("DELETE FROM canonical.person WHERE name = 'Bert' AND %s", methods == ("DELETE",))
+        assert desk.push().changes == {"unsure": 1}
+        desk.due()
+        again = desk.push().changes
+        assert again == {"sent": 1}, again
+    assert [*desk.provider.people] == ["p1"]
+
+
+def test_what_is_refused_for_good_is_a_letter_and_holds_up_nobody(desk: Desk) -> None:
+    refusals = {"Cleo": 422, "Dora": 403, "Emil": 400}
+    desk.provider.instead = lambda seen: (
+        Reply({"error": "no"}, refusals[seen.json["name"]])
+        if seen.method == "POST" and seen.json["name"] in refusals
+        else None
+    )
+    for name in [*refusals, "Fred"]:
+        desk.insert(name)
+    found = desk.push()
+    assert (found.changes, found.status) == ({"dead": 3, "sent": 1}, "failed")
+    letters = desk.rows("SELECT reason ->> 'class' FROM integrations.dead_letter WHERE origin = 'outbox' ORDER BY 1")
+    assert letters == [("config",), ("data",), ("permission",)]
+    assert not desk.push().changes
+
+
+def test_an_update_of_what_is_gone_is_a_letter_and_a_delete_of_it_is_done(desk: Desk) -> None:
+    del desk.provider.people["p1"], desk.provider.people["p2"]
+    desk.edit("Anna", email="anna@b.example")
+    desk.rows("DELETE FROM canonical.person WHERE name = 'Bert'")
+    assert desk.push().changes == {"dead": 1, "sent": 1}
+    assert desk.rows("SELECT deleted_at IS NOT NULL FROM raw.crm__people ORDER BY external_id") == [(False,), (True,)]
+
+
+def test_a_record_changed_there_meanwhile_is_merged_and_sent_again(desk: Desk) -> None:
+    desk.write |= CONDITIONAL
+    desk.provider.edit("p1", name="Annabel")
+    desk.edit("Anna", email="anna@b.example")
+    assert desk.push().changes == {"merged_again": 1, "sent": 1}
+    assert desk.provider.people["p1"] | {"name": "Annabel", "email": "anna@b.example"} == desk.provider.people["p1"]
+    assert desk.rows("SELECT name, email FROM canonical.person ORDER BY 1") == [
+        ("Annabel", "anna@b.example"), ("Bert", "bert@a.example")
+    ]  # fmt: skip
+    desk.sync()
+    assert not desk.push().changes
+
+
+def test_a_record_that_always_changes_is_given_up(desk: Desk) -> None:
+    desk.write |= CONDITIONAL
+    desk.provider.instead = lambda seen: desk.provider.edit("p1") if seen.method == "PATCH" else None
+    desk.edit("Anna", email="anna@b.example")
+    assert desk.push().changes == {"merged_again": PUSH_MERGES - 1, "dead": 1}
+
+
+def test_a_reference_waits_for_its_record_and_goes_right_after_it(desk: Desk) -> None:
+    boss = desk.insert("Cleo")
+    desk.insert("Dora", boss=boss)
+    assert desk.push().changes["sent"] == 2
+    people = {one["name"]: one for one in desk.provider.people.values()}
+    assert people["Dora"]["boss"] == people["Cleo"]["id"]
+
+
+def test_an_answer_lands_when_the_poll_that_held_the_stream_ends(desk: Desk) -> None:
+    desk.edit("Anna", email="anna@b.example")
+    with Store(desk.database_url) as store, take_lease(store.connect, "crm", "people", uuid4()):
+        found = desk.push()
+    assert (found.changes, found.landed) == ({"sent": 1}, 0)
+    assert desk.outbox() == [("update", "answered", "sent")]
+    desk.sync()
+    assert desk.outbox() == [("update", "done", "sent")]
+
+
+def test_credentials_that_are_refused_cost_no_try(desk: Desk) -> None:
+    desk.provider.instead = lambda seen: Reply({}, 401) if seen.method == "PATCH" else None
+    desk.edit("Anna", email="anna@b.example")
+    found = desk.push()
+    assert (found.status, found.error and found.error.error_class) == ("failed", "credentials")
+    assert desk.outbox("status, tries, reason ->> 'class'") == [("queued", 0, "credentials")]
+
+
+def test_two_pushes_at_once_send_each_change_once(desk: Desk) -> None:
+    for number in range(40):
+        desk.insert(f"P{number}")
+    found: list[Any] = []
+    threads = [threading.Thread(target=lambda: found.append(desk.push())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(one.changes["sent"] for one in found) == 40
+    assert len(desk.provider.people) == 42 and len(desk.sent("POST")) == 40
