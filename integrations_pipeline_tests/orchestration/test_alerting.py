@@ -1,0 +1,110 @@
+"""The sensor that tells people, and the checks of what is expected, as Dagster has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from dagster import AssetKey, DagsterRunStatus, SkipReason
+from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
+from dagster._core.storage.dagster_run import RunsFilter
+
+from integrations_pipeline.orchestration.schedules import CONNECTION_TAG
+from integrations_pipeline_tests.client.source import Source
+from integrations_pipeline_tests.orchestration.conftest import CRM, House
+from integrations_pipeline_tests.orchestration.test_timing import tick
+
+TOLD = CRM + "alerts: [{env: CRM_ALERTS}]\n" + "expect: {fresh_within: 1h, records_per_day: at least 1}\n"
+SECRET = TOLD.replace("api:\n", "secrets: {token: {env: CRM_TOKEN}}\napi:\n  auth: {type: bearer, token: $token}\n")
+OF_CRM = {CONNECTION_TAG: "crm"}
+
+
+@pytest.fixture
+def chat(monkeypatch: pytest.MonkeyPatch) -> Iterator[Source]:
+    with Source(lambda seen: {}) as server:
+        monkeypatch.setenv("CRM_ALERTS", server.url.replace("http:", "json:"))
+        monkeypatch.setenv("INTEGRATIONS_UI_URL", "http://127.0.0.1:3000")
+        yield server
+
+
+def heard(chat: Source) -> list[dict[str, Any]]:
+    found = [seen.json for seen in chat.seen]
+    chat.seen.clear()
+    return found
+
+
+def test_a_run_that_failed_before_our_log_could_tell_is_told_with_a_link(
+    house: House, chat: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRM_TOKEN", "planted-3f90aa")
+    house.add(SECRET)
+    monkeypatch.delenv("CRM_TOKEN")
+    run = house.run("crm/contacts", tags=OF_CRM)
+    assert not run.success
+    for _ in range(2):
+        (said,) = tick(house, "alerts")
+    assert isinstance(said, SkipReason) and said.skip_message == "1 open alerts, 0 messages sent, 0 not taken"
+    (message,) = heard(chat)
+    assert message["title"] == "broken: crm: run_failure_sync"
+    assert "the environment variable CRM_TOKEN is not set" in message["message"]
+    assert f"see: http://127.0.0.1:3000/runs/{run.run_id}" in message["message"]
+    monkeypatch.setenv("CRM_TOKEN", "planted-3f90aa")
+    assert house.run("crm/contacts", tags=OF_CRM).success
+    tick(house, "alerts")
+    assert [one["title"] for one in heard(chat)] == ["healed: crm: run_failure_sync"]
+
+
+def test_a_run_about_to_be_tried_again_is_no_news(house: House, chat: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRM_TOKEN", "planted-3f90aa")
+    house.add(SECRET)
+    monkeypatch.delenv("CRM_TOKEN")
+    house.run("crm/contacts", tags=OF_CRM)
+    (failed,) = house.instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))
+    house.instance.add_run_tags(failed.run_id, {"dagster/will_retry": "true"})
+    tick(house, "alerts")
+    assert heard(chat) == []
+    house.instance.add_run_tags(failed.run_id, {"dagster/will_retry": "false"})
+    tick(house, "alerts")
+    assert len(heard(chat)) == 1
+
+
+def test_a_stream_that_failed_in_words_is_told_once_with_its_run(house: House, chat: Source) -> None:
+    simulation = house.add(TOLD)
+    house.run(tags=OF_CRM)
+    assert tick(house, "alerts") and heard(chat) == []
+    simulation.switch(["404 on contacts"])
+    run = house.run("crm/contacts", tags=OF_CRM)
+    assert not run.success
+    tick(house, "alerts")
+    (message,) = heard(chat)
+    assert message["title"] == "broken: crm/contacts: run_failure"
+    assert f"/runs/{run.run_id}" in message["message"]
+
+
+def test_no_sensor_where_nobody_is_told(crm: House) -> None:
+    assert "alerts" not in {one.name for one in crm.definitions().sensors or []}
+
+
+def test_what_is_expected_is_a_check_with_its_number(house: House) -> None:
+    house.add(TOLD)
+    result = house.run()
+    checks = {
+        one.check_name: {name: value.value for name, value in one.metadata.items()}
+        for one in result.get_asset_check_evaluations()
+        if one.asset_key == AssetKey(["crm", "contacts"]) and one.passed
+    }
+    assert checks["records_per_day"] == {"records per day": 30}
+    assert checks["zero_records"] == {"records per hour": 30}
+    assert checks["invalid_record_percent"] == {"invalid %": 0.0}
+    assert set(checks) >= {"record_count_deviation", "run_time_drift"}
+
+
+def test_freshness_is_promised_for_streams_and_the_kinds_they_feed(house: House) -> None:
+    house.add(TOLD)
+    graph = house.definitions().resolve_asset_graph()
+    for key in (AssetKey(["crm", "contacts"]), AssetKey(["canonical", "customer"])):
+        policy = graph.get(key).freshness_policy
+        assert isinstance(policy, TimeWindowFreshnessPolicy)
+        assert policy.fail_window.to_timedelta() == timedelta(hours=1)
