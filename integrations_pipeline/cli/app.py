@@ -32,6 +32,8 @@ delivery_app = typer.Typer(no_args_is_help=True, help="Changes told onward by `o
 app.add_typer(delivery_app, name="delivery")
 alerts_app = typer.Typer(no_args_is_help=True, help="Who is told what is wrong: look, test, tell.")
 app.add_typer(alerts_app, name="alerts")
+outbox_app = typer.Typer(no_args_is_help=True, help="Changes made here on their way out: look, retry, decide.")
+app.add_typer(outbox_app, name="outbox")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show stack traces.")]
@@ -158,6 +160,18 @@ def receive(connection: ConnectionArgument, json: JsonOption = False, debug: Deb
     from integrations_pipeline.cli.receiving import run_receive
 
     raise typer.Exit(run_receive(connection, json=json))
+
+
+@app.command()
+def push(
+    connection: Annotated[str | None, typer.Argument(help="A connection; all that write unless given.")] = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Send what was changed here. Dagster does it by itself."""
+    from integrations_pipeline.cli.pushing import run_push
+
+    raise typer.Exit(run_push(connection, json=json))
 
 
 @app.command()
@@ -361,6 +375,72 @@ def alerts_send(connection: OneConnection = None, json: JsonOption = False, debu
     from integrations_pipeline.cli.alerting import run_send
 
     raise typer.Exit(run_send(connection, json=json))
+
+
+OutgoingArgument = Annotated[
+    list[str], typer.Argument(help="Ids from `list`; or CONNECTION: all that it may mean.", show_default=False)
+]
+CHANGE_HELP = "queued, sending, unsure, answered, done, parked, dead or discarded."
+
+
+@outbox_app.command("list")
+def outbox_list(
+    connection: Annotated[str | None, typer.Argument(help="One connection; all unless given.")] = None,
+    status: Annotated[str | None, typer.Option(help=CHANGE_HELP)] = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show the changes that aren't over, by stream, status and reason."""
+    from integrations_pipeline.cli.pushing import run_list
+
+    raise typer.Exit(run_list(connection, status=status, json=json))
+
+
+@outbox_app.command("show")
+def outbox_show(
+    change: Annotated[int, typer.Argument(help="The change's id, from `list`.")],
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show one change whole: what it sends, what became of it, and who must act."""
+    from integrations_pipeline.cli.pushing import run_show
+
+    raise typer.Exit(run_show(change, json=json))
+
+
+@outbox_app.command("retry")
+def outbox_retry(what: OutgoingArgument, json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Let dead changes be sent again, and waiting ones at once."""
+    from integrations_pipeline.cli.pushing import run_retry
+
+    raise typer.Exit(run_retry(what, json=json))
+
+
+@outbox_app.command("discard")
+def outbox_discard(
+    what: OutgoingArgument,
+    reason: Annotated[str, typer.Option(help="Why they may be left out; kept with the change.")],
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Give changes up that aren't done."""
+    from integrations_pipeline.cli.pushing import run_discard
+
+    raise typer.Exit(run_discard(what, reason=reason, json=json))
+
+
+@outbox_app.command("resolve")
+def outbox_resolve(
+    change: Annotated[int, typer.Argument(help="The id of a parked create.")],
+    external_id: Annotated[str | None, typer.Option(help="It is there, under this id.")] = None,
+    not_there: Annotated[bool, typer.Option("--not-there", help="It isn't there: send it again.")] = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Say what became of a create whose answer was lost."""
+    from integrations_pipeline.cli.pushing import run_resolve
+
+    raise typer.Exit(run_resolve(change, external_id=external_id, not_there=not_there, json=json))
 
 
 def report(error: IntegrationError, arguments: list[str]) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from integrations_pipeline.cli import output
 from integrations_pipeline.cli.opening import opened
-from integrations_pipeline.spec.cautions import cautions, not_yet
+from integrations_pipeline.spec.cautions import cautions
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import ConfigError, IntegrationError
 from integrations_pipeline.spec.home import Home
@@ -63,7 +63,7 @@ def checked(connection: Connection, doubts: Mapping[str, list[str]]) -> Checked:
         load_hooks(connection, Home.from_environment())
     except ConfigError as error:
         return Checked(connection.name, error=error)
-    warnings = [*missing_secrets(connection), *not_yet(connection), *doubts.get(connection.name, ())]
+    warnings = [*missing_secrets(connection), *doubts.get(connection.name, ())]
     return Checked(connection.name, connection, warnings=tuple(warnings))
 
 

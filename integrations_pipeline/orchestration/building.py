@@ -16,6 +16,7 @@ from integrations_pipeline.orchestration.describing import MappedStream, kind_ke
 from integrations_pipeline.orchestration.inbox import has_webhooks, inbox_sensors
 from integrations_pipeline.orchestration.jobs import asset_jobs, connection_jobs, receive_job
 from integrations_pipeline.orchestration.kinds import kind_asset
+from integrations_pipeline.orchestration.outbox import outbox_sensors, push_jobs
 from integrations_pipeline.orchestration.renewing import renewing_sensors
 from integrations_pipeline.orchestration.resources import ClientResource, HomeResource, StoreResource
 from integrations_pipeline.orchestration.schedules import schedules_of
@@ -42,10 +43,12 @@ def build(home: Home) -> Definitions:
 
 
 def all_sensors(loaded: Loaded) -> list[SensorDefinition]:
-    """Of polls, of the inbox, of subscriptions, of `on_change`, and the one that tells people what is wrong."""
+    """Of polls, of the inbox, of subscriptions, of the outbox, of `on_change`, and the one that tells people what is
+    wrong."""
     connections = loaded.connections
     of_webhooks = [*inbox_sensors(connections), *renewing_sensors(connections)]
-    return [*sensors(connections), *of_webhooks, *delivering_sensors(loaded.kinds), *alerting_sensors(connections)]
+    of_changes = [*outbox_sensors(connections, loaded.kinds), *delivering_sensors(loaded.kinds)]
+    return [*sensors(connections), *of_webhooks, *of_changes, *alerting_sensors(connections)]
 
 
 def load(home: Home) -> Loaded:
@@ -59,7 +62,7 @@ def jobs(loaded: Loaded) -> list[Any]:
     """Jobs on assets, and jobs on connections."""
     given = (loaded.connections, loaded.kinds)
     receive = [receive_job(*given)] if has_webhooks(loaded.connections) else []
-    on_connections = [*connection_jobs(*given), *backfill_jobs(*given), *receive]
+    on_connections = [*connection_jobs(*given), *backfill_jobs(*given), *receive, *push_jobs(*given)]
     return [*asset_jobs(runnable(loaded)), *on_connections, *delivering_jobs(loaded.kinds)]
 
 

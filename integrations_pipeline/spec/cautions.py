@@ -18,13 +18,6 @@ def cautions(connections: Mapping[str, Connection]) -> dict[str, list[str]]:
     return told
 
 
-def not_yet(one: Connection) -> Iterator[str]:
-    """What is read and checked, and would be relied on in vain."""
-    given = [f"streams.{name}.write" for name, stream in one.streams.items() if stream.write]
-    if given:
-        yield f"{', '.join(given)}: read and checked, but nothing acts on it in this version"
-
-
 Listed = tuple[Connection, str, Stream]
 Doubt = tuple[Connection, str, str]
 

@@ -12,6 +12,7 @@ from psycopg import sql
 
 from integrations_pipeline.spec.connection import Kind
 from integrations_pipeline.store.agreed import Writeback, ours
+from integrations_pipeline.store.changes import READY
 from integrations_pipeline.store.outbox import Change
 from integrations_pipeline.store.tables import canonical_table, raw_table
 
@@ -59,6 +60,18 @@ WHERE (status = 'answered' OR (status IN ('queued', 'unsure') AND (next_try_at I
         AND p.next_try_at > now() AND p.reason ->> 'class' = ANY(%(pausing)s))
 GROUP BY connection ORDER BY 2
 """
+# How much merge would have to look at, as far as counted.
+UNMERGED = """
+SELECT coalesce(m.declared = %(declared)s, false),
+    (SELECT count(*) FROM (SELECT FROM {canonical} WHERE edit_stamp >= coalesce(m.merged_below, '0'::xid8)
+                           LIMIT %(limit)s) AS edited)
+    + (SELECT count(*) FROM (SELECT FROM integrations.link
+                             WHERE connection = %(connection)s AND stream = %(stream)s AND recheck
+                             LIMIT %(limit)s) AS asked)
+FROM (SELECT) AS once
+LEFT JOIN integrations.merge_state m ON m.connection = %(connection)s AND m.stream = %(stream)s
+"""
+
 PAUSING = ["rate_limited", "transient", "breaker_open", "credentials"]
 """Reasons that would meet every change of the connection."""
 
@@ -113,3 +126,16 @@ def due_pushes(session: psycopg.Connection[Any]) -> list[tuple[str, datetime, st
     """Each connection with changes that may be sent now, or answers to land: since when, and a text that changes once
     the oldest was tried; the longest wait first."""
     return session.execute(DUE, {"pausing": PAUSING}).fetchall()
+
+
+def unmerged(
+    session: psycopg.Connection[Any], connection: str, stream: str, kind: str, declared: str, *, limit: int
+) -> int:
+    """How many records merge would compare for a stream that it may look at, counted up to ``limit`` each by edits and
+    by links; ``limit`` where its `write` was edited, so that all are."""
+    given = {"connection": connection, "stream": stream, "declared": declared, "limit": limit}
+    ready = session.execute(READY, given).fetchone()
+    if ready is None or not ready[0]:
+        return 0
+    row = session.execute(sql.SQL(UNMERGED).format(canonical=canonical_table(kind)), given).fetchone()
+    return 0 if row is None else int(row[1]) if row[0] else limit

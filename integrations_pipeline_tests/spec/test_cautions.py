@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from integrations_pipeline.spec.cautions import cautions, not_yet
+from integrations_pipeline.spec.cautions import cautions
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_all
 from integrations_pipeline_tests.spec.written import EXAMPLES, SHOP, write_home
@@ -46,10 +46,3 @@ def test_two_that_create_one_kind(tmp_path: Path) -> None:
 
 def test_the_grammars_files_are_beyond_doubt() -> None:
     assert cautions(load_all(Home(EXAMPLES)).connections) == {}
-
-
-def test_what_nothing_acts_on_yet_is_told() -> None:
-    loaded = load_all(Home(EXAMPLES)).connections
-    assert "streams.contacts.write" in "".join(not_yet(loaded["hubspot_eu"]))
-    assert "webhook" not in "".join(not_yet(loaded["github_shop"]))
-    assert list(not_yet(loaded["reference_rates"])) == []
