@@ -204,7 +204,7 @@ class Values:
             (r"lastname|surname|familyname", lambda ordinal, stamp: LAST[self.last(ordinal) % 50]),
             (r"company|organi[sz]ation|vendor|supplier|employer", self.company),
             (r"login|username|nickname|handle", lambda o, s: f"{FIRST[self.first(o) % 50].lower()}{o}"),
-            (r"phone|mobile|fax", lambda o, s: f"+49 30 {10_000_000 + mix(o) % 90_000_000}"),
+            (r"phone|mobile|fax", self.phone),
             (r"city|town|locality", lambda o, s: CITIES[mix(o) % 28]),
             (r"street|address|line1", lambda o, s: f"{mix(o) % 199 + 1} {STREETS[mix(o) % 7]}"),
             (r"zip|postal|postcode", lambda o, s: f"{10_000 + mix(o) % 89_999}"),
@@ -235,6 +235,10 @@ class Values:
 
     def person(self, ordinal: int) -> str:
         return f"{FIRST[self.first(ordinal) % 50]} {LAST[self.last(ordinal) % 50]}"
+
+    def phone(self, ordinal: int, stamp: int) -> str:
+        """The same for the same person in every system, as the name and the e-mail are."""
+        return f"+49 30 {10_000_000 + (self.first(ordinal) ^ self.last(ordinal)) % 90_000_000}"
 
     def email(self, ordinal: int, stamp: int) -> str:
         """Unique by the ordinal, since mappings match by it."""
