@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from integrations_pipeline.client import Client
 from integrations_pipeline.simulator.server import Running, serve
 from integrations_pipeline.simulator.simulation import Simulation
 from integrations_pipeline.spec.connection import Connection
@@ -14,6 +13,7 @@ from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_all, load_connection, yaml_files
 from integrations_pipeline.spec.simulated import ADDRESS, PORT, VARIABLE, is_simulated, relocated
 from integrations_pipeline.store.store import Store
+from integrations_pipeline.sync.reaching import client_of
 from integrations_pipeline.sync.subscribing import subscribe
 
 Stamps = dict[Path, tuple[int, int]]
@@ -108,7 +108,7 @@ class Demo:
         store.subscriptions.forget(name)
         if store.is_stopped(name):
             return
-        client = Client(connection, limiter=store.limiter(connection), secrets={})
+        client = client_of(connection, store, secrets={})
         try:
             subscribe(connection, client, store, gateway)
         finally:

@@ -14,6 +14,7 @@ from integrations_pipeline.spec.loading import load_connection_and_kinds
 from integrations_pipeline.spec.ports import Priority
 from integrations_pipeline.spec.secrets import Secret
 from integrations_pipeline.store.store import Store, open_store
+from integrations_pipeline.sync.reaching import client_of
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,7 @@ def opened(name: str, priority: Priority = Priority.POLL) -> Iterator[Opened]:
     except ConfigError as error:
         raise error.at(connection.name) from None
     with open_store(home=home) as store:
-        limiter = store.limiter(connection)
-        breaker, tokens = store.breaker(connection, at_once=priority is Priority.USER), store.tokens(connection)
-        client = Client(connection, limiter=limiter, breaker=breaker, tokens=tokens, priority=priority, secrets=secrets)
+        client = client_of(connection, store, priority, secrets=secrets)
         try:
             yield Opened(connection, kinds, client, store)
         finally:

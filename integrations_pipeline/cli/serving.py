@@ -11,9 +11,10 @@ from integrations_pipeline.gateway.application import Gateway
 from integrations_pipeline.gateway.data import Data
 from integrations_pipeline.gateway.doors import Doors
 from integrations_pipeline.gateway.lane import FastLane
-from integrations_pipeline.gateway.serving import log_to_stderr, run
+from integrations_pipeline.gateway.serving import run
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home
+from integrations_pipeline.spec.lines import log_lines
 from integrations_pipeline.store.store import open_store
 
 
@@ -24,7 +25,7 @@ def run_serve(*, host: str, port: int) -> int:
     A taken port is refused and not replaced: senders and proxies know this one.
     """
     home = Home.from_environment()
-    log_to_stderr()
+    log_lines("info")
     with stopped_by_signals():
         try:
             with listening(host, port) as listener, open_store(home=home) as store:

@@ -81,11 +81,9 @@ def failure(found: ErrorClass, answer: Answer, body: bytes, redactor: Redactor) 
 
 
 def excerpt(document: Any, body: bytes, redactor: Redactor) -> str:
-    """The first words of a failed answer. Redacted before it is cut, so that no part of a secret is left at its end."""
-    text = (
-        encode_ascii(document) if document is not None else body[: ERROR_BODY_CHARACTERS * 8].decode("utf-8", "replace")
-    )
+    """The first words of a failed answer, without secrets."""
+    read = ERROR_BODY_CHARACTERS * 100
+    text = encode_ascii(document) if document is not None else body[:read].decode("utf-8", "replace")
     title = TITLE.search(text) if document is None else None
     text = f"an HTML page, {title[1]!r}" if title else text
-    text = redactor.text(" ".join(text[: ERROR_BODY_CHARACTERS * 8].split()))
-    return text[:ERROR_BODY_CHARACTERS] + ("…" if len(text) > ERROR_BODY_CHARACTERS else "")
+    return redactor.excerpt(" ".join(text[:read].split()), ERROR_BODY_CHARACTERS)

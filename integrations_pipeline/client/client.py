@@ -15,9 +15,11 @@ from integrations_pipeline.client.cursor import formatted, start_of, zone_of
 from integrations_pipeline.client.exchange import Asked, Exchange, Unbroken
 from integrations_pipeline.client.listing import Begin, Fetched, ListPlan, ListReader, plan_feed, plan_list
 from integrations_pipeline.client.meter import Meter
+from integrations_pipeline.client.noting import Notes, Unlogged
 from integrations_pipeline.client.page import Page
 from integrations_pipeline.client.probe import number_of
 from integrations_pipeline.client.proving import Means, proof_of
+from integrations_pipeline.client.records import items_of
 from integrations_pipeline.client.redaction import Redactor
 from integrations_pipeline.client.renewal import Renewable
 from integrations_pipeline.client.request import Request, RequestBuilder
@@ -31,7 +33,7 @@ from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.hooks import load_hooks
 from integrations_pipeline.spec.limits import READ_AHEAD_PAGES
 from integrations_pipeline.spec.paths import Path
-from integrations_pipeline.spec.ports import Breaker, Limiter, Priority, TokenStore
+from integrations_pipeline.spec.ports import Breaker, CallLog, Limiter, Priority, TokenStore
 from integrations_pipeline.spec.secrets import Secret
 from integrations_pipeline.spec.streams import Count, Stream
 from integrations_pipeline.spec.write import Operation
@@ -54,6 +56,7 @@ class Client:
         clock: Clock | None = None,
         priority: Priority = Priority.POLL,
         secrets: Mapping[str, Secret] | None = None,
+        log: CallLog | None = None,
     ):
         """Resolves the secrets unless they are given, and loads the hooks. Raises ConfigError where one is missing."""
         api = connection.api
@@ -65,6 +68,8 @@ class Client:
         self._builder = RequestBuilder(api, secrets, self._hooks.get("request"))
         self._session = HttpSession(max_bytes=api.max_response, connections=max(api.concurrency, READ_AHEAD_PAGES) + 1)
         redactor = Redactor(secrets.values())
+        self._log = log or Unlogged()
+        every_body = connection.log_bodies == "all"
         make = partial(
             Exchange,
             session=self._session,
@@ -74,6 +79,7 @@ class Client:
             clock=self._clock,
             priority=priority,
             meter=self.meter,
+            notes=Notes(connection.name, self._log, redactor, self._clock, every_body=every_body),
         )
         bare = partial(make, proof=Fixed())
         means = Means(connection.name, api, secrets, self._builder, bare, tokens, self._clock, self.meter, redactor)
@@ -155,7 +161,8 @@ class Client:
         probe = self._stream(stream_name).probe
         if not isinstance(probe, Count):
             raise ConfigError(f"{stream_name} has no call under `probe`")
-        asked = Asked(self._where(stream_name), (*self._stream(stream_name).errors, *self._api.errors), repeatable=True)
+        rules = (*self._stream(stream_name).errors, *self._api.errors)
+        asked = Asked(self._where(stream_name), rules, repeatable=True)
         try:
             return number_of(probe, self._call(probe, {"cursor": since}, asked)[0])
         except ContractError as error:
@@ -174,9 +181,12 @@ class Client:
         """The record that a change whose answer was lost has made, by `write.find`; None where there surely is none."""
         return self._writer(stream_name).find(change)
 
-    def send(self, call: Call, values: Mapping[str, Any]) -> Answer:
-        """Any declared call. ``values``: placeholder → value. A POST or PATCH whose answer got lost isn't repeated."""
-        return self._call(call, values, Asked(self._where(), self._api.errors))[0]
+    def send(self, call: Call, values: Mapping[str, Any], *, private: bool = False) -> Answer:
+        """Any declared call. ``values``: placeholder → value. A POST or PATCH whose answer got lost isn't repeated.
+
+        ``private``: its bodies may hold a secret, and are not logged.
+        """
+        return self._call(call, values, Asked(self._where(), self._api.errors, private=private))[0]
 
     def check(self) -> None:
         """Proves the credentials: by `api.check`, else by the first page of the first stream.
@@ -208,11 +218,16 @@ class Client:
         return self._read(plan, self._begin(plan, position, since, until, None, None), 1)
 
     def close(self) -> None:
-        """Ends every wait, read and thread of this client."""
+        """Ends every wait, read and thread of this client, and writes its calls to the log."""
         self._closed.set()
         for stop in list(self._stops):
             stop.set()
         self._session.close()
+        self._log.flush()
+
+    def flush_log(self) -> str | None:
+        """Writes what was noted of calls so far. Returns what can't be, in words for people; never raises."""
+        return self._log.flush()
 
     def _writer(self, stream_name: str) -> Writer:
         hands = Hands(
@@ -269,9 +284,16 @@ class Client:
             raise error.at(f"{self._where(plan.name)} {plan.call.request}") from None
 
     def _fetch(self, request: Request, plan: ListPlan, conditional: bool, stop: Event) -> Fetched:
-        asked = Asked(self._where(plan.name), plan.rules, is_list=True, repeatable=True, conditional=conditional)
-        answer, meaning = self._exchange.answer(request, asked, stop)
         page = self._hooks.get("page")
+        asked = Asked(
+            self._where(plan.name),
+            plan.rules,
+            is_list=True,
+            repeatable=True,
+            conditional=conditional,
+            count=partial(row_count, plan) if page is None else None,
+        )
+        answer, meaning = self._exchange.answer(request, asked, stop)
         if page is None or plan.feed or meaning is not None or answer.status == 304:
             return answer, meaning
         try:
@@ -288,6 +310,14 @@ class Client:
 
     def _where(self, stream_name: str = "") -> str:
         return f"{self._connection.name}/{stream_name}" if stream_name else self._connection.name
+
+
+def row_count(plan: ListPlan, document: Any) -> int | None:
+    """The items of a page, as the source counts them; None where there are none to be found."""
+    try:
+        return len(items_of(plan.records, document, single=plan.single))
+    except ContractError:
+        return None
 
 
 def first_of(*values: Any) -> Any:

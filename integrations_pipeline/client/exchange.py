@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from threading import Event
+from typing import Any
 
 from integrations_pipeline.client.answer import Answer
 from integrations_pipeline.client.auth import Proof, Shown
 from integrations_pipeline.client.body import date_of, document_of
 from integrations_pipeline.client.classify import class_of, failure
 from integrations_pipeline.client.meter import Meter
+from integrations_pipeline.client.noting import Note, Notes, request_id_text
 from integrations_pipeline.client.redaction import Redactor
 from integrations_pipeline.client.request import Request, RequestBuilder
 from integrations_pipeline.client.retry import Tries, TryAgain, Waiting, repeat
@@ -51,6 +53,13 @@ class Asked:
     repeatable: bool = False
     conditional: bool = False
     write: bool = False
+    private: bool = False  # its bodies may hold credentials: the call log keeps none of them
+    count: Callable[[Any], int | None] | None = None  # the rows of a good answer's document, for the call log
+
+    @property
+    def stream(self) -> str | None:
+        return self.where.partition("/")[2] or None
+
 
 
 class Unreadable(ContractError):
@@ -92,10 +101,11 @@ class Exchange:
         priority: Priority,
         meter: Meter,
         proof: Proof,
+        notes: Notes,
     ):
         self._api, self._session, self._builder, self._redactor = api, session, builder, redactor
         self._limiter, self._breaker, self._clock = limiter, breaker, clock
-        self._priority, self._meter, self._proof = priority, meter, proof
+        self._priority, self._meter, self._proof, self._notes = priority, meter, proof, notes
 
     def answer(self, request: Request, asked: Asked, stop: Event) -> tuple[Answer, ErrorClass | None]:
         """The answer, with `end_of_list` or `ignore` where it was declared to mean that.
@@ -115,6 +125,7 @@ class Exchange:
         return failure(found, answer, b"", self._redactor)
 
     def _try(self, request: Request, asked: Asked, waiting: Waiting, stop: Event) -> tuple[Answer, ErrorClass | None]:
+        waiting.attempt += 1
         try:
             found = self._ask(request, asked, waiting, stop)
         except TryAgain as failed:
@@ -170,11 +181,14 @@ class Exchange:
             if moves:
                 self._take_turn(request, waiting)
             proved = self._builder.proved(request, shown.at(request.url))
-            received = self._send(proved, asked, deadline, stop)
-            if received.status not in MOVED:
-                with answered(asked):
-                    return self._understand(received, request, asked)
-            request = self._moved(request, received)
+            with self._noted(request, asked, waiting) as note:
+                received = self._send(proved, asked, deadline, stop, note)
+                if received.status not in MOVED:
+                    with answered(asked):
+                        found = self._understand(received, request, asked)
+                    self._tell(note, found, asked)
+                    return found
+                request = self._moved(request, received)
         raise ContractError(f"the source redirected {REDIRECTS} times in a row")
 
     def _take_turn(self, request: Request, waiting: Waiting) -> None:
@@ -192,11 +206,26 @@ class Exchange:
     def _limits_of(self, request: Request) -> list[Limit]:
         return [one for one in self._api.limits if one.applies_to(request.method, request.path)]
 
-    def _send(self, request: Request, asked: Asked, deadline: float, stop: Event) -> Received:
+    def _noted(self, request: Request, asked: Asked, waiting: Waiting) -> AbstractContextManager[Note]:
+        url = self._builder.without_credentials(request.url)
+        reads = asked.repeatable and not asked.private
+        return self._notes.call(request, url, waiting, stream=asked.stream, private=asked.private, reads=reads)
+
+    def _tell(self, note: Note, found: tuple[Answer, ErrorClass | None], asked: Asked) -> None:
+        """What a good answer means, for the call log."""
+        answer, meaning = found
+        note.call.outcome = meaning or "ok"
+        if meaning is None and asked.count is not None and answer.status < 300:
+            note.call.rows = asked.count(answer.document)
+
+    def _send(self, request: Request, asked: Asked, deadline: float, stop: Event, note: Note) -> Received:
         self._meter.count_request()
-        seconds = max(deadline - self._clock.monotonic_seconds(), 0.001)
+        began = self._clock.monotonic_seconds()
         try:
-            return self._session.exchange(request, seconds=seconds, stop=stop)
+            received = self._session.exchange(request, seconds=max(deadline - began, 0.001), stop=stop)
+            note.answered(received, self._clock.monotonic_seconds() - began)
+            note.call.request_id = request_id_text(self._redactor, request_id_of(received))
+            return received
         except Unanswered as lost:
             raise self._lost(lost, request, asked) from None
         except ContractError as error:  # too large, or packed as wasn't asked for
@@ -265,7 +294,6 @@ class Exchange:
             raise self._lost(Unanswered(Transient("the answer was cut off")), request, asked)
         now = self._clock.now()
         told_at = date_of(received.headers) or now
-        request_id = next((received.headers[name] for name in REQUEST_IDS if name in received.headers), None)
         return Answer(
             received.status,
             received.headers,
@@ -273,7 +301,7 @@ class Exchange:
             min(told_at, now.replace(microsecond=0)),  # in whole seconds, as a Date is: one second's reads are equal
             told_at,
             str(request),
-            request_id,
+            request_id_of(received),
             request.url,
             received.cookies,
         )
@@ -294,3 +322,8 @@ def perhaps_done(answer: Answer) -> bool:
     """Whether a write that got this answer may have been done all the same: a 4xx is a refusal, but for the 408 of a
     gateway that no longer waits."""
     return answer.status == 408 or not 400 <= answer.status < 500
+
+
+def request_id_of(received: Received) -> str | None:
+    """How the source names this exchange, where it does."""
+    return next((received.headers[name] for name in REQUEST_IDS if name in received.headers), None)

@@ -75,7 +75,7 @@ def asking(means: Means, exchange: Exchange) -> Ask:
     """Asking for a token is repeated like a read: a second one costs nothing, and a lost answer leaves no other way."""
 
     def ask(request: Request, rules: tuple[ErrorRule, ...], stop: Event) -> Answer:
-        asked = Asked(means.connection, rules, repeatable=True)
+        asked = Asked(means.connection, rules, repeatable=True, private=True)
         try:
             return exchange.answer(request, asked, stop)[0]
         except IntegrationError as error:

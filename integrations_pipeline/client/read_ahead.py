@@ -14,6 +14,7 @@ from threading import Event
 from typing import Generic, TypeVar
 
 from integrations_pipeline.spec.limits import READ_AHEAD_PAGES
+from integrations_pipeline.spec.running import carried
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -47,7 +48,7 @@ class ReadAhead(Generic[K, V]):
         wanted = list(islice(keys, self._pages))
         if wanted[: len(planned)] == planned[: len(wanted)]:
             for key in wanted[len(planned) :]:
-                self._planned.append((key, self._pool().submit(self._fetch, key)))
+                self._planned.append((key, self._pool().submit(carried(self._fetch), key)))
 
     def _pool(self) -> ThreadPoolExecutor:
         if self._threads is None:

@@ -14,12 +14,13 @@ from integrations_pipeline.spec.secrets import Secret
 HIDDEN = "***"
 LEARNT = 100  # tokens of one process: of earlier ones no answer speaks any more
 SHORTEST = 6
+WINDOW = 8  # times what is shown is looked at, since hiding makes a text shorter
 AUTHORIZATION = re.compile(r"\b(Bearer|Basic|Token|Digest)\s+[A-Za-z0-9+/=_.~-]{6,}", re.IGNORECASE)
 SECRET_NAMES = (
     r"[\w.-]*(?:token|secret|password|passwd|api[_-]?key|access[_-]?key|signature|credential|authorization)[\w.-]*"
 )
 QUERY_VALUE = re.compile(rf"([?&;\s]|^)({SECRET_NAMES})=[^&\s\"'<>]+", re.IGNORECASE)
-JSON_VALUE = re.compile(rf"(\"{SECRET_NAMES}\"\s*:\s*)\"(?:[^\"\\]|\\.)*\"", re.IGNORECASE)
+JSON_VALUE = re.compile(rf"(\"{SECRET_NAMES}\"\s*:\s*)\"(?:[^\"\\]|\\.)*(?:\"|\\?\Z)", re.IGNORECASE)
 
 
 def forms_of(value: str) -> Iterator[str]:
@@ -40,7 +41,7 @@ class Redactor:
     def __init__(self, secrets: Iterable[Secret]):
         self._given = {form for secret in secrets for form in forms_of(secret.reveal()) if form}
         self._learnt: deque[str] = deque(maxlen=LEARNT)
-        self._known = pattern_of(self._given)
+        self._hide(self._given)
 
     def learn(self, secrets: Iterable[Secret]) -> None:
         """More of them, obtained at run time; the latest are remembered. Short ones would hide ordinary words."""
@@ -48,7 +49,11 @@ class Redactor:
             value = secret.reveal()
             if len(value) >= SHORTEST and value not in self._learnt:
                 self._learnt.append(value)
-        self._known = pattern_of({*self._given, *(form for value in [*self._learnt] for form in forms_of(value))})
+        self._hide({*self._given, *(form for value in [*self._learnt] for form in forms_of(value))})
+
+    def _hide(self, forms: set[str]) -> None:
+        self._longest = max(map(len, forms), default=0)
+        self._known = pattern_of(forms)
 
     def text(self, text: str) -> str:
         """The text without secrets, credentials in headers, and values whose name says secret."""
@@ -57,3 +62,11 @@ class Redactor:
         text = AUTHORIZATION.sub(rf"\1 {HIDDEN}", text)
         text = QUERY_VALUE.sub(rf"\1\2={HIDDEN}", text)
         return JSON_VALUE.sub(rf'\1"{HIDDEN}"', text)
+
+    def excerpt(self, text: str, characters: int) -> str:
+        """The first characters of a text without secrets; also without the part of one that a cut leaves at its end."""
+        window = text[: characters * WINDOW]
+        shown = self.text(window)
+        if len(window) < len(text):
+            shown = shown[: max(len(shown) - self._longest, 0)]
+        return shown[:characters] + ("…" if len(shown) > characters or len(window) < len(text) else "")

@@ -35,10 +35,13 @@ class TryAgain(Exception):
 
 
 class Waiting:
-    """Holds the thread, in slices, and counts it. Cut short by ``stop`` with Transient."""
+    """Holds the thread, in slices, and counts it. Cut short by ``stop`` with Transient. ``attempt`` is the try of the
+    request under way."""
 
     def __init__(self, clock: Clock, meter: Meter, stop: Event):
         self.clock, self._meter, self._stop = clock, meter, stop
+        self.attempt = 0
+        self._held: list[tuple[float, str]] = []
 
     def hold(self, seconds: float, reason: str) -> None:
         if seconds <= 0:
@@ -49,6 +52,12 @@ class Waiting:
             self.check()
             self.clock.sleep(min(left, SLICE_SECONDS))
         self._meter.count_wait(seconds)
+        self._held.append((seconds, reason))
+
+    def spent(self) -> tuple[float, str | None]:
+        """Seconds held since last asked, and the reason of the longest wait."""
+        held, self._held = self._held, []
+        return sum(seconds for seconds, _ in held), max(held)[1] if held else None
 
     def check(self) -> None:
         if self._stop.is_set():

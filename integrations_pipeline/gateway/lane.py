@@ -20,6 +20,7 @@ from integrations_pipeline.spec.errors import IntegrationError
 from integrations_pipeline.spec.ports import Priority
 from integrations_pipeline.spec.simulated import relocated
 from integrations_pipeline.store.store import Store
+from integrations_pipeline.sync.reaching import client_of
 from integrations_pipeline.sync.receive import Receiver
 
 RUN_SECONDS = 60.0
@@ -105,13 +106,7 @@ class FastLane:
         if connection is None:
             return None
         where = relocated(connection)
-        client = Client(
-            where,
-            limiter=self.store.limiter(where),
-            breaker=self.store.breaker(where),
-            tokens=self.store.tokens(where),
-            priority=Priority.EVENT,
-        )
+        client = client_of(where, self.store, Priority.EVENT)
         receiver = Receiver(where, client, self.store, self.doors.kinds, mode="immediately")
         self._opened[name] = Opened(connection, client, receiver)
         return receiver

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import sys
 from collections.abc import Callable
-from typing import Any
 
-import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -90,13 +87,3 @@ def run(gateway: Gateway, listener: socket.socket, started: Callable[[int], None
     """Serves until it is told to stop, in the calling thread; ``started`` is told the port."""
     started(listener.getsockname()[1])
     uvicorn.Server(configuration(gateway)).run([listener])
-
-
-def log_to_stderr() -> None:
-    """One line of key=value pairs per event."""
-    processors: list[Any] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
-    ]
-    structlog.configure(processors, logger_factory=structlog.PrintLoggerFactory(sys.stderr))

@@ -14,6 +14,7 @@ from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.ports import Priority
 from integrations_pipeline.store.beacon import light
 from integrations_pipeline.store.store import Store, open_store
+from integrations_pipeline.sync.reaching import client_of
 
 
 class HomeResource(ConfigurableResource):  # type: ignore[type-arg]
@@ -56,10 +57,7 @@ class ClientResource(ConfigurableResource):  # type: ignore[type-arg]
         """The connection's client. Raises ConfigError where a secret is missing."""
         key = (connection.name, priority)
         if key not in self._clients:
-            limiter = self.store.store.limiter(connection)
-            breaker = self.store.store.breaker(connection, at_once=priority is Priority.USER)
-            tokens = self.store.store.tokens(connection)
-            self._clients[key] = Client(connection, limiter=limiter, breaker=breaker, tokens=tokens, priority=priority)
+            self._clients[key] = client_of(connection, self.store.store, priority)
         return self._clients[key]
 
     def teardown_after_execution(self, context: InitResourceContext) -> None:

@@ -59,6 +59,21 @@ SAMPLE_CHARACTERS = 200
 ERROR_BODY_CHARACTERS = 500
 """Of a failed answer, shown in a message after redaction."""
 
+BODY_CHARACTERS = 4_000
+"""Of a request's and of an answer's body, kept in the call log after redaction: enough to see what was wrong."""
+
+URL_CHARACTERS = 2_000
+"""Of a call's URL, kept in the call log: next-page tokens can be very long."""
+
+CALLS_BATCH = 500
+"""Calls that are written to the call log together, beside the work."""
+
+CALLS_SECONDS = 5.0
+"""A call waits no longer to be written: what a killed process had not written yet is lost."""
+
+CALLS_HELD = 5_000
+"""Calls held while the call log can't be written; of more the oldest are dropped, and counted."""
+
 TIED_KEYS = 10_000
 """Keys of one version that a bookmark of a list newest first remembers; of more, the later row counts after a crash."""
 

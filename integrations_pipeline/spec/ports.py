@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 from typing import Protocol
+from uuid import UUID
 
 from integrations_pipeline.spec.api import Limit
 
@@ -86,3 +88,44 @@ class TokenStore(Protocol):
 
     def alone(self) -> AbstractContextManager[bool]:
         """Whether this is the only one that may ask for a new token until the block ends; never waits."""
+
+
+@dataclass(slots=True)
+class HttpCall:
+    """One HTTP call, each try and each redirect of its own. Nothing in it holds a secret; the times are ours.
+
+    ``rows``: of a list's page, where known. ``outcome``: `ok`, the class of the error, or what the answer was declared
+    to mean (`end_of_list`, `ignore`). ``waited_seconds`` were held before it, by its ``wait_reason``. ``stream`` and
+    ``run_id`` are None where it belongs to none.
+    """
+
+    id: int
+    at: datetime
+    connection: str
+    stream: str | None
+    run_id: UUID | None
+    method: str
+    url: str
+    attempt: int = 1
+    waited_seconds: float = 0.0
+    wait_reason: str | None = None
+    status: int | None = None
+    seconds: float = 0.0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    request_id: str | None = None
+    rows: int | None = None
+    outcome: str = "ok"
+    error: str | None = None
+    request_body: str | None = None
+    response_body: str | None = None
+
+
+class CallLog(Protocol):
+    """Where HTTP calls are written down. Any thread may use it."""
+
+    def note(self, call: HttpCall) -> None:
+        """Keeps it to be written soon. Neither waits nor raises."""
+
+    def flush(self) -> str | None:
+        """Writes what was noted. Never raises: what could not be written is told, in words for people."""

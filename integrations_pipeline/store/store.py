@@ -17,7 +17,9 @@ from integrations_pipeline.spec.clock import Clock
 from integrations_pipeline.spec.connection import Connection, Kind
 from integrations_pipeline.spec.errors import ConfigError, DestinationError
 from integrations_pipeline.spec.home import Home
+from integrations_pipeline.spec.lines import logger
 from integrations_pipeline.store.breaker import BreakerState, SharedBreaker, read_breakers
+from integrations_pipeline.store.calls import HttpLog
 from integrations_pipeline.store.deliveries import Deliveries
 from integrations_pipeline.store.disconnecting import activate, drop, is_stopped, refuse_stopped
 from integrations_pipeline.store.failures import LOST, destination_errors, one_line
@@ -54,6 +56,7 @@ class Store:
         """``state``: the folder of the key that encrypts tokens; the home's unless given."""
         self.url = url
         self._state = state or Home.from_environment().state
+        self.calls = HttpLog(self.borrow)
         self.deliveries = Deliveries(self.borrow)
         self.subscriptions = Subscriptions(self.borrow, self._state)
         self._server = server
@@ -171,6 +174,7 @@ class Store:
             drop(session, connection, keep_data=keep_data)
 
     def close(self) -> None:
+        self.calls.flush()
         with self._guard:
             idle, self._idle = self._idle, []
         for connection in idle:
@@ -192,8 +196,10 @@ class Store:
 def open_store(url: str | None = None, home: Home | None = None) -> Store:
     """Opens and migrates the database: the one given, else INTEGRATIONS_DATABASE_URL's, else the embedded one.
 
-    Raises ConfigError (wrong URL, password, version or encoding) or DestinationError (can't be reached).
+    Raises ConfigError (wrong URL, password, version or encoding, a wrong INTEGRATIONS_LOG) or DestinationError (can't
+    be reached).
     """
+    logger()  # a wrong INTEGRATIONS_LOG is said before anything is begun
     url = url or os.environ.get(URL_VARIABLE)
     state = (home or Home.from_environment()).state
     if url:

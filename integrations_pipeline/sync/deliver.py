@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from random import getrandbits
 from threading import Event
+from time import monotonic
 from urllib.parse import urlsplit
 
 from integrations_pipeline.client.delivery import Delivery
@@ -21,6 +23,7 @@ from integrations_pipeline.spec.connection import Kind, OnChange
 from integrations_pipeline.spec.decoding import encode
 from integrations_pipeline.spec.errors import ConfigError, IntegrationError
 from integrations_pipeline.spec.limits import DELIVERY_SECONDS, DELIVERY_TRIES
+from integrations_pipeline.spec.ports import CallLog, HttpCall
 from integrations_pipeline.spec.secrets import Secret
 from integrations_pipeline.spec.webhook import EventRule, Verify, Webhook
 from integrations_pipeline.store.deliveries import Change, Draining
@@ -57,6 +60,7 @@ def deliver(store: Store, kinds: Mapping[str, Kind], stop: Event | None = None) 
     stop = stop or Event()
     addresses = resolved(kinds)
     session = HttpSession(max_bytes=ANSWER_BYTES, connections=AT_ONCE)
+    sender = Sender(session, store.calls, stop)
     try:
         with store.deliveries.draining() as draining, ThreadPoolExecutor(AT_ONCE) as pool:
             failures: Counter[str] = Counter()
@@ -67,12 +71,13 @@ def deliver(store: Store, kinds: Mapping[str, Kind], stop: Event | None = None) 
                     break
                 for part in parts(heads):
                     tried = [one for one in part if failures[one.target] < FAILURES]
-                    whys = pool.map(lambda one: send(one, addresses.get((one.kind, one.target)), session, stop), tried)
+                    whys = pool.map(lambda one: sender.send(one, addresses.get((one.kind, one.target))), tried)
                     for change, why in zip(tried, whys, strict=True):
                         failures[change.target] = failures[change.target] + 1 if why else 0
                         counts[note(draining, change, why)] += 1
     finally:
         session.close()
+        store.calls.flush()
     return counts
 
 
@@ -94,22 +99,48 @@ def address(kind: str, one: OnChange) -> Address:
     return Address(url, secret)
 
 
-def send(change: Change, to: Address | None, session: HttpSession, stop: Event) -> IntegrationError | None:
-    """Sends it once. Returns why it wasn't taken; None where it was."""
-    if to is None or to.secret is None:
-        gone = ConfigError(f"models/{change.kind}.yaml has no on_change with url {change.target}")
-        return gone if to is None else to.trouble
-    try:
-        signed = sign(SCHEME, [to.secret], message(change, to.url), datetime.now(UTC))
-        request = Request("POST", signed.url, dict(signed.headers), signed.body, urlsplit(signed.url).path)
-        answer = session.exchange(request, seconds=DELIVERY_SECONDS, stop=stop)
-    except Unanswered as error:
-        return error.error
-    except IntegrationError as error:
-        return error
-    if 200 <= answer.status < 300:
-        return None
-    return ConfigError(f"{change.target} answered {answer.status}", who="whoever runs the receiver")
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """One way out for all changes."""
+
+    session: HttpSession
+    log: CallLog
+    stop: Event
+
+    def send(self, change: Change, to: Address | None) -> IntegrationError | None:
+        """Sends it once. Returns why it wasn't taken; None where it was."""
+        if to is None or to.secret is None:
+            gone = ConfigError(f"models/{change.kind}.yaml has no on_change with url {change.target}")
+            return gone if to is None else to.trouble
+        call = noted(change)
+        began = monotonic()
+        why = self.post(change, to.url, to.secret, call)
+        call.seconds = monotonic() - began
+        if why is not None:
+            call.outcome, call.error = why.error_class, why.what
+        self.log.note(call)
+        return why
+
+    def post(self, change: Change, url: str, secret: Secret, call: HttpCall) -> IntegrationError | None:
+        try:
+            signed = sign(SCHEME, [secret], message(change, url), datetime.now(UTC))
+            request = Request("POST", signed.url, dict(signed.headers), signed.body, urlsplit(signed.url).path)
+            call.sent_bytes = len(signed.body)
+            answer = self.session.exchange(request, seconds=DELIVERY_SECONDS, stop=self.stop)
+        except Unanswered as error:
+            return error.error
+        except IntegrationError as error:
+            return error
+        call.status, call.received_bytes = answer.status, len(answer.body)
+        if 200 <= answer.status < 300:
+            return None
+        return ConfigError(f"{change.target} answered {answer.status}", who="whoever runs the receiver")
+
+
+def noted(change: Change) -> HttpCall:
+    """For the call log: the address is a secret, so it is named by where it stands; bodies are in the queue."""
+    at = datetime.now(UTC)
+    return HttpCall(getrandbits(63), at, "", None, None, "POST", change.target, attempt=change.tries + 1)
 
 
 def message(change: Change, url: str) -> Delivery:

@@ -8,6 +8,7 @@ from threading import Condition, Thread
 
 from integrations_pipeline.client import Page
 from integrations_pipeline.spec.limits import CHUNK_RECORDS
+from integrations_pipeline.spec.running import carried
 
 LEAVE_SECONDS = 5.0
 """How long an abandoned reader is waited for: a request under way may take longer, and ends by itself."""
@@ -27,7 +28,7 @@ class Reading:
         self._error: BaseException | None = None
         self._ended = self._stopped = False
         self._changed = Condition()
-        self._thread = Thread(target=self._read, name="reading", daemon=True)
+        self._thread = Thread(target=carried(self._read), name="reading", daemon=True)
 
     def _read(self) -> None:
         try:

@@ -22,6 +22,7 @@ from integrations_pipeline.spec.clock import Clock, SystemClock
 from integrations_pipeline.spec.connection import Connection, Kind
 from integrations_pipeline.spec.errors import DestinationError, IntegrationError, LeaseHeld
 from integrations_pipeline.spec.limits import EVENT_BATCH
+from integrations_pipeline.spec.running import in_run
 from integrations_pipeline.store import inbox
 from integrations_pipeline.store.inbox import Batch
 from integrations_pipeline.store.lease import take_lease
@@ -31,6 +32,7 @@ from integrations_pipeline.sync.events import Asked, sort_events
 from integrations_pipeline.sync.result import EXIT_CODES, WORST_FIRST, Status, StreamResult
 from integrations_pipeline.sync.retrying import lenient
 from integrations_pipeline.sync.run import RESUME_AFTER, defect, sync
+from integrations_pipeline.sync.telling import tell_end, tell_error
 
 HOLD = timedelta(minutes=2)
 """A killed run's events are leased again after this; a living run extends it."""
@@ -101,6 +103,16 @@ class Receiver:
     def run(self, run_id: UUID) -> Received:
         """Applies all that is due now. Raises ConfigError for a disconnected connection, DestinationError where our own
         database is away; what else goes wrong is in the result."""
+        with in_run(run_id):
+            try:
+                received = self.received(run_id)
+            finally:
+                self.client.flush_log()
+            for result in received.streams.values():
+                tell_end(self.connection.name, result)
+        return received
+
+    def received(self, run_id: UUID) -> Received:
         self.store.refuse_stopped(self.connection)
         self.store.prepare(self.connection, self.kinds)
         received = Received(self.connection.name)
@@ -179,6 +191,7 @@ class BatchJob:
         except Exception as caught:  # noqa: BLE001 - a defect of ours in one stream leaves the others alone
             found = caught if isinstance(caught, IntegrationError) else defect(caught)
             result.end_with(found.at(f"{self.batch.connection}/{name}"))
+            tell_error(self.batch.connection, name, found)
             self.fail(dict.fromkeys(asked.ids, found))
         result.duration_seconds += self.receiver.clock.monotonic_seconds() - began
 
@@ -187,6 +200,7 @@ class BatchJob:
         now = self.receiver.clock.now()
         at = now + wait if isinstance(error, LeaseHeld) or error.resume_at is None else error.resume_at
         result.end_with(error.at(f"{self.batch.connection}/{result.stream}"))
+        tell_error(self.batch.connection, result.stream, error)
         result.resume_at = at
         self.again_at = min(self.again_at or at, at)
 

@@ -16,6 +16,7 @@ from integrations_pipeline.mapping import Mapping as Mapped
 from integrations_pipeline.spec.clock import Clock, SystemClock
 from integrations_pipeline.spec.connection import Connection, Kind
 from integrations_pipeline.spec.errors import ConfigError, Failed, IntegrationError, LeaseHeld, OffPeak
+from integrations_pipeline.spec.running import in_run
 from integrations_pipeline.spec.streams import Stream
 from integrations_pipeline.store.lease import Lease, take_lease
 from integrations_pipeline.store.outbox import answered_streams
@@ -29,6 +30,7 @@ from integrations_pipeline.sync.pull import Pull
 from integrations_pipeline.sync.result import StreamResult, SyncResult
 from integrations_pipeline.sync.retrying import heal_after_edit
 from integrations_pipeline.sync.shape import Following, follow, shape
+from integrations_pipeline.sync.telling import tell_end, tell_error
 from integrations_pipeline.sync.written import WrittenStream
 
 RESUME_AFTER = timedelta(minutes=5)
@@ -133,14 +135,18 @@ class StreamJob:
     def run(self, *, full: bool, now: bool) -> StreamResult:
         """Raises nothing but what ends the process; the result says what went wrong."""
         began = self.clock.monotonic_seconds()
-        try:
-            if full and not now:
-                self.check_off_peak()
-            with take_lease(self.store.connect, self.connection.name, self.name, self.run_id) as lease:
-                self.work(lease, full=full)
-        except Exception as error:  # noqa: BLE001 - a defect of ours in one stream leaves the others alone
-            self.end_with(error)
-        self.result.duration_seconds = self.clock.monotonic_seconds() - began
+        with in_run(self.run_id):
+            try:
+                if full and not now:
+                    self.check_off_peak()
+                with take_lease(self.store.connect, self.connection.name, self.name, self.run_id) as lease:
+                    self.work(lease, full=full)
+            except Exception as error:  # noqa: BLE001 - a defect of ours in one stream leaves the others alone
+                self.end_with(error)
+            if untold := self.client.flush_log():
+                self.result.note = "; ".join(filter(None, [self.result.note, untold]))
+            self.result.duration_seconds = self.clock.monotonic_seconds() - began
+            tell_end(self.connection.name, self.result)
         return self.result
 
     def end_with(self, caught: Exception) -> None:
@@ -149,6 +155,7 @@ class StreamJob:
         self.result.end_with(error)
         if self.result.status == "deferred" and self.result.resume_at is None:
             self.result.resume_at = error.resume_at = self.clock.now() + RESUME_AFTER
+        tell_error(self.connection.name, self.name, error)
 
     def check_off_peak(self) -> None:
         hours, moment = self.connection.off_peak, self.clock.now()

@@ -56,7 +56,7 @@ def subscribe(connection: Connection, client: Client, store: Store, public_url: 
 
 def subscribed(name: str, declared: Subscribe, client: Client, event: str, url: str, digest: str) -> Subscribed:
     """One call to the provider, and what it said. Raises ContractError where its answer lacks what `keep` names."""
-    answer = client.send(declared, {"webhook_url": url, "event": event})
+    answer = client.send(declared, {"webhook_url": url, "event": event}, private=True)
     kept = {}
     for key, path in declared.keep.items():
         kept[key] = path.get(answer.document)
@@ -81,7 +81,7 @@ def end(one: Subscribed, hook: Webhook, client: Client) -> None:
         return
     values: Mapping[str, Any] = {"webhook_url": one.url, "event": one.event, "subscription": one.kept}
     try:
-        client.send(hook.unsubscribe, values)
+        client.send(hook.unsubscribe, values, private=True)
     except NotFound:
         return
 

@@ -38,7 +38,8 @@ class Bench:
         api["auth"] = self.auth
         connection = Connection.model_validate({"connection": "acme", "api": api, "streams": self.streams})
         with Store(self.database_url) as store:
-            client = Client(connection, limiter=LocalLimiter(), tokens=store.tokens(connection), secrets={})
+            tokens = store.tokens(connection)
+            client = Client(connection, limiter=LocalLimiter(), tokens=tokens, log=store.calls, secrets={})
             try:
                 result = sync(connection, client, store, self.kinds, full=full, now=True)
             finally:

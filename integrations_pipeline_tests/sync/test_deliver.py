@@ -84,6 +84,10 @@ def test_each_change_is_posted_with_before_and_after_signed_by_the_standard(team
             ids.add(message_id)
         assert len(ids) == 5
         updated, body = next((one.document, one.body) for one, _ in receiver.came if b"thing.updated" in one.body)
+        calls = team.rows(
+            "SELECT url, status, outcome, sent_bytes > 0 FROM integrations.http_log WHERE connection = ''"
+        )
+        assert calls == [("env TEAM_URL", 202, "ok", True)] * 5, "the address is a secret: only its place is logged"
         assert updated["type"] == "thing.updated"
         assert b"12345678901234567890.5" in body
     rows = team.rows("SELECT id FROM canonical.thing WHERE name = 'c'")
