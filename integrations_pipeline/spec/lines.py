@@ -44,8 +44,20 @@ def log_lines(unless_set: str) -> None:
             *rendering(sys.stderr.isatty()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[named]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=Stderr,
     )
+
+
+class Stderr:
+    """Writes lines to stderr as it is then. Where nobody reads it any more, nothing is said, and no work is stopped."""
+
+    def msg(self, line: str) -> None:
+        try:
+            sys.stderr.write(line + "\n")
+        except (OSError, ValueError):
+            pass
+
+    debug = info = warning = error = exception = critical = msg
 
 
 def rendering(readable: bool) -> list[Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from integrations_pipeline.gateway import application, bodies, serving
 from integrations_pipeline.gateway.application import Gateway
@@ -18,6 +19,7 @@ from integrations_pipeline.gateway.doors import Doors
 from integrations_pipeline.spec.errors import DestinationError
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.limits import WEBHOOK_BYTES, WEBHOOK_EVENTS
+from integrations_pipeline.spec.lines import log_lines
 from integrations_pipeline_tests.client.test_signatures import CALLBACK, FORM, SCHEMES
 from integrations_pipeline_tests.gateway import conftest
 from integrations_pipeline_tests.gateway.conftest import Door, connection, scheme, until
@@ -276,6 +278,14 @@ def test_more_than_can_be_held_is_asked_to_come_again(door: Door, monkeypatch: p
     assert door.deliver("stripe", EVENT) == 202
 
 
+@pytest.fixture
+def lines() -> Iterator[None]:
+    log_lines("info")
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("lines")
 def test_no_secret_and_no_payload_reaches_the_log(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
     secret = "s3cr3t-signing-value"
     door.deliver("stripe", b'{"id": "evt_9", "card": "4242424242424242"}')
