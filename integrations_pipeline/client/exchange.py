@@ -61,7 +61,6 @@ class Asked:
         return self.where.partition("/")[2] or None
 
 
-
 class Unreadable(ContractError):
     """A good answer whose body is of no use: what was asked for is done."""
 

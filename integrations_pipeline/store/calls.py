@@ -66,10 +66,19 @@ class HttpLog:
         with self._changed:
             self._changed.wait_for(lambda: len(self._noted) >= CALLS_BATCH, CALLS_SECONDS)
             self._serving = False  # a call noted from now on starts another thread
-        self.flush()
+        self._empty()
 
     def flush(self) -> str | None:
         """Writes what was noted. Never raises: what could not be written is kept for the next time, and told."""
+        trouble = self._empty()
+        if trouble is not None:
+            return trouble
+        with self._changed:
+            dropped, self._dropped = self._dropped, 0
+        return f"missing from the call log: {dropped:,} HTTP calls, since it could not be written" if dropped else None
+
+    def _empty(self) -> str | None:
+        """Writes what was noted; in words for people what can't be."""
         with self._writing:
             with self._changed:
                 noted, self._noted = self._noted, []
@@ -78,9 +87,7 @@ class HttpLog:
                     self._write(noted)
             except (IntegrationError, psycopg.Error) as error:
                 return self._failed(noted, error)
-            with self._changed:
-                dropped, self._dropped = self._dropped, 0
-        return f"missing from the call log: {dropped:,} HTTP calls, since it could not be written" if dropped else None
+        return None
 
     def _write(self, noted: list[HttpCall]) -> None:
         with self._borrow() as session, session.transaction():

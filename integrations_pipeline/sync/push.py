@@ -21,6 +21,7 @@ from integrations_pipeline.spec.clock import Clock, SystemClock
 from integrations_pipeline.spec.connection import Connection, Kind
 from integrations_pipeline.spec.errors import ConfigError, DestinationError, IntegrationError, LeaseHeld
 from integrations_pipeline.spec.limits import PUSH_AT_ONCE
+from integrations_pipeline.spec.running import carried, in_run
 from integrations_pipeline.store import outbox
 from integrations_pipeline.store.lease import take_lease
 from integrations_pipeline.store.outbox import Change
@@ -104,12 +105,14 @@ def push(
     """
     store.refuse_stopped(connection)
     store.prepare(connection, kinds)
-    clock = clock or SystemClock()
+    clock, run_id = clock or SystemClock(), run_id or uuid4()
     result, began, asked = PushResult(connection.name), clock.monotonic_seconds(), client.meter.requests
     with ExitStack() as stack:
+        stack.enter_context(in_run(run_id))
+        stack.callback(client.flush_log)
         session = stack.enter_context(closing(exact(store.connect())))
         sessions = stack.enter_context(closing(Sessions(store.connect)))
-        work = Pushing(connection, client, store, kinds, rivals, run_id or uuid4(), clock, result, session, sessions)
+        work = Pushing(connection, client, store, kinds, rivals, run_id, clock, result, session, sessions)
         try:
             work.run(limit)
             outbox.prune(session)
@@ -185,7 +188,7 @@ class Pushing:
             if not changes:
                 return
             self.left -= len(changes)
-            self.under_way[pool.submit(self.send, changes)] = changes
+            self.under_way[pool.submit(carried(self.send), changes)] = changes
 
     def send(self, changes: list[Change]) -> list[str]:
         sender = self.senders.get(changes[0].stream)
