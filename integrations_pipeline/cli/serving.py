@@ -11,6 +11,7 @@ from integrations_pipeline.gateway.application import Gateway
 from integrations_pipeline.gateway.data import Data
 from integrations_pipeline.gateway.doors import Doors
 from integrations_pipeline.gateway.lane import FastLane
+from integrations_pipeline.gateway.pages.pages import Pages
 from integrations_pipeline.gateway.serving import run
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home
@@ -19,7 +20,7 @@ from integrations_pipeline.store.store import open_store
 
 
 def run_serve(*, host: str, port: int) -> int:
-    """Serves the home's webhooks and data. Raises ConfigError for an address that can't be used, and what the
+    """Serves the home's webhooks, data and pages. Raises ConfigError for an address that can't be used, and what the
     database raises.
 
     A taken port is refused and not replaced: senders and proxies know this one.
@@ -31,7 +32,7 @@ def run_serve(*, host: str, port: int) -> int:
             with listening(host, port) as listener, open_store(home=home) as store:
                 doors = Doors(home, subscriptions=store.subscriptions)
                 run(
-                    Gateway(doors, store.connect, FastLane(doors, store), Data(doors, store)),
+                    Gateway(doors, store.connect, FastLane(doors, store), Data(doors, store), Pages(doors, store)),
                     listener,
                     partial(say, host),
                 )
@@ -54,6 +55,6 @@ def listening(host: str, port: int) -> socket.socket:
 
 def say(host: str, port: int) -> None:
     shown = f"[{host}]" if ":" in host else host
-    for what, path in (("webhooks", "webhooks/CONNECTION"), ("data", "data/KIND")):
+    for what, path in (("webhooks", "webhooks/CONNECTION"), ("data", "data/KIND"), ("pages", "")):
         output.console.print(f"{what}: http://{shown}:{port}/{path}", markup=False)
     output.console.print("Ctrl-C stops", markup=False)

@@ -85,7 +85,7 @@ def status_document(row: StreamStatus, verdicts: list[Verdict]) -> dict[str, Any
     return {
         "connection": row.connection,
         "stream": row.stream,
-        "state": state_of(row),
+        "state": row.state,
         "active": row.active,
         "last_success": iso(row.last_success),
         "last_full_refresh": iso(row.last_full_refresh),
@@ -139,18 +139,6 @@ def paused(breaker: BreakerState) -> str:
     )
 
 
-def state_of(row: StreamStatus) -> str:
-    """In a word: disconnected, never synced, deferred, failed, succeeded, under way, or interrupted: nobody goes on."""
-    if not row.active:
-        return "disconnected"
-    if row.last_run is None:
-        return "never synced"
-    status: str = row.last_run["status"]
-    if status == "running":
-        return "under way" if row.leased else "interrupted"
-    return status
-
-
 def show_status(rows: list[StreamStatus]) -> None:
     if not rows:
         output.console.print("no connections yet: `integrations new connection` drafts the first one")
@@ -159,7 +147,7 @@ def show_status(rows: list[StreamStatus]) -> None:
     table = output.table("connection", "stream", "state", "success", *counted, right=counted)
     for row in rows:
         counts = (f"{row.rows_held:,}", f"{row.rows_deleted:,}", f"{row.quarantine_open:,}")
-        table.add_row(row.connection, row.stream, state_of(row), ago(row.lag_seconds), *counts)
+        table.add_row(row.connection, row.stream, row.state, ago(row.lag_seconds), *counts)
     output.console.print(table)
     for row in rows:
         if said := note(row):

@@ -58,6 +58,7 @@ def run_up(*, port: int, gateway_port: int, records: int) -> int:
                 child.environment.setdefault(PUBLIC_URL, f"http://127.0.0.1:{door}")
                 child.environment.setdefault(UI_URL, f"http://127.0.0.1:{free}")
             say(f"webhooks: http://127.0.0.1:{door}/webhooks/CONNECTION")
+            say(f"status page: http://127.0.0.1:{door}/")
             stay(home, children, demo, free, began, partial(demo.subscribe, store, f"http://127.0.0.1:{door}"))
         except Stopped:
             say("stopping: what was committed is kept, runs under way go on at the next start")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import os
 from urllib.parse import urlsplit
@@ -27,10 +28,21 @@ class Access:
         if not self._token:
             return None if self._local(http) else refused(403, f"only this machine may, until {TOKEN} is set")
         scheme, _, given = http.headers.get("authorization", "").partition(" ")
-        right = hmac.compare_digest(given.strip().encode("utf-8", "replace"), self._token)
-        return (
-            None if right and scheme.lower() == "bearer" else refused(401, f"the bearer token of {TOKEN} was expected")
-        )
+        right = self.is_token(given) and scheme.lower() == "bearer"
+        return None if right else refused(401, f"the bearer token of {TOKEN} was expected")
+
+    def is_token(self, given: str) -> bool:
+        """Whether it is the token; never where there is none."""
+        return bool(self._token) and hmac.compare_digest(given.strip().encode("utf-8", "replace"), self._token)
+
+    @property
+    def by_token(self) -> bool:
+        """Whether there is a token to give."""
+        return bool(self._token)
+
+    def derived(self, purpose: bytes) -> bytes | None:
+        """A key that only whoever has the token could make; None without one."""
+        return hmac.new(self._token, purpose, hashlib.sha256).digest() if self._token else None
 
     def _local(self, http: Request) -> bool:
         """A proxy on this machine is as local as a browser that a foreign page sends here: neither is believed."""

@@ -1,4 +1,5 @@
-"""The ASGI application: ``POST /webhooks/<connection>``, ``/data/<kind>`` (``data.py``) and ``GET /healthz``.
+"""The ASGI application: ``POST /webhooks/<connection>``, ``/data/<kind>`` (``data.py``), the
+pages for people (``pages/``) and ``GET /healthz``.
 
 A delivery is read up to a limit, verified over its raw bytes, split into events, and answered when they are committed.
 Whatever proves nothing gets the same 401, so that nobody learns from it which part was wrong.
@@ -25,6 +26,7 @@ from integrations_pipeline.gateway.data import Data
 from integrations_pipeline.gateway.door import JSON, Answer, Door
 from integrations_pipeline.gateway.doors import Doors
 from integrations_pipeline.gateway.lane import FastLane
+from integrations_pipeline.gateway.pages.pages import Pages
 from integrations_pipeline.gateway.writer import Writer
 from integrations_pipeline.spec.errors import ContractError, DataError, DestinationError
 from integrations_pipeline.spec.home import Home
@@ -49,13 +51,18 @@ log = structlog.get_logger()
 
 class Gateway:
     """The application of a home. ``connect`` gives a session of its database, in autocommit; ``lane`` applies events at
-    once, where a connection wants it; ``data`` serves records."""
+    once, where a connection wants it; ``data`` serves records, ``pages`` people."""
 
     def __init__(
-        self, doors: Doors, connect: Callable[[], Any], lane: FastLane | None = None, data: Data | None = None
+        self,
+        doors: Doors,
+        connect: Callable[[], Any],
+        lane: FastLane | None = None,
+        data: Data | None = None,
+        pages: Pages | None = None,
     ):
         self.doors = doors
-        self.connect, self.lane, self.data = connect, lane, data
+        self.connect, self.lane, self.data, self.pages = connect, lane, data, pages
         self.stopped: frozenset[str] = frozenset()
         self.refused: Counter[tuple[str, str]] = Counter()
         self.bodies = Bodies()
@@ -65,6 +72,7 @@ class Gateway:
                 Route("/webhooks/{connection}", self.receive, methods=METHODS),
                 Route("/healthz", self.health),
                 *(data.routes(self.bodies) if data else ()),
+                *(pages.routes(self.bodies) if pages else ()),
             ],
             lifespan=self.life,
         )
@@ -87,6 +95,8 @@ class Gateway:
                 await asyncio.to_thread(self.lane.stop)
             if self.data is not None:
                 await asyncio.to_thread(self.data.close)
+            if self.pages is not None:
+                await asyncio.to_thread(self.pages.close)
 
     def look(self) -> None:
         """Files that changed, and connections that were disconnected; while the database is away, as it was."""
@@ -185,4 +195,4 @@ def create() -> Starlette:
     home = Home.from_environment()
     store = open_store(home=home)
     doors = Doors(home, subscriptions=store.subscriptions)
-    return Gateway(doors, store.connect, FastLane(doors, store), Data(doors, store)).app
+    return Gateway(doors, store.connect, FastLane(doors, store), Data(doors, store), Pages(doors, store)).app

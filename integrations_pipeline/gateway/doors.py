@@ -60,6 +60,11 @@ class Doors:
         """As they were last loaded."""
         return self._connections
 
+    @property
+    def broken(self) -> Mapping[str, str]:
+        """What is wrong with files that were not loaded, by file."""
+        return dict(self._broken)
+
     def feeding(self, kind: str) -> list[tuple[str, str]]:
         """The (connection, stream) pairs that bring records of the kind."""
         return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from dagster import (
     DagsterRunStatus,
@@ -20,9 +20,9 @@ from dagster import (
 from integrations_pipeline.orchestration.describing import kind_key, stream_key
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.forms import Every
-from integrations_pipeline.spec.limits import POLL_STRETCH
 from integrations_pipeline.store.reports import StreamClock, postpone, stream_clocks
 from integrations_pipeline.sync.asking import can_be_asked
+from integrations_pipeline.sync.due import every_of, interval_now
 
 SYNC_JOB = "sync"
 CONNECTION_TAG = "integrations/connection"
@@ -34,8 +34,6 @@ UNFINISHED = [
     DagsterRunStatus.STARTED,
 ]
 HOUR, DAY = 60, 24 * 60
-LANE_RUN = timedelta(minutes=1)
-"""A run of the gateway's fast lane lasts a minute, and is known by when it began."""
 
 
 def rhythms(connection: Connection) -> Mapping[Every, list[str]]:
@@ -126,22 +124,6 @@ def webhooks_suffice(connection: Connection, clock: StreamClock, now: datetime) 
     if every is None or clock.last_started is None:
         return False
     return now + every / 2 < clock.last_started + interval_now(connection, clock, now)
-
-
-def every_of(connection: Connection, stream: str) -> Every:
-    return connection.streams[stream].every or connection.every
-
-
-def interval_now(connection: Connection, clock: StreamClock, now: datetime) -> timedelta:
-    """`every`, which must be a duration; longer while the stream's webhooks are whole: the last poll that judged them
-    found none missing, and events keep coming. Never so long that the data would be older than `fresh_within`."""
-    every = every_of(connection, clock.stream).interval
-    assert every is not None
-    if clock.last_event is None or now - clock.last_event > every + LANE_RUN:
-        return every
-    fresh = connection.expect.fresh_within
-    longest = every * POLL_STRETCH
-    return max(every, min(longest, fresh - every) if fresh is not None else longest)
 
 
 def unfinished(connection: str) -> RunsFilter:

@@ -26,8 +26,6 @@ from integrations_pipeline.orchestration.jobs import FULL_REFRESH_JOB
 from integrations_pipeline.orchestration.schedules import (
     SYNC_JOB,
     cron_of,
-    every_of,
-    interval_now,
     is_asked,
     request,
     unfinished,
@@ -36,6 +34,7 @@ from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import IntegrationError
 from integrations_pipeline.store.reports import StreamClock, stream_clocks
 from integrations_pipeline.sync.asking import anything_new
+from integrations_pipeline.sync.due import every_of, interval_now
 
 AGAIN_AFTER = timedelta(minutes=10)
 """When a request that came to nothing is made again."""

@@ -165,6 +165,12 @@ DATA_RECORDS = 1_000
 DATA_SECONDS = 10.0
 """For the database to answer a request for data: whoever asked is still waiting."""
 
+SESSION_HOURS = 12
+"""A working day; whoever looks at the gateway's pages longer gives the token again."""
+
+PAGE_ROWS = 100
+"""Of quarantine, conflicts or dead letters on one page; the others are counted, and come up as these are decided."""
+
 EDIT_DAYS = 30
 """An edit through the gateway can be followed as long, and its idempotency key makes no second record."""
 

@@ -83,6 +83,16 @@ WHERE mode = 'immediately' AND started_at > %s AND started_at <= now() - interva
 ORDER BY started_at LIMIT 200
 """
 
+# New, changed and rejected records of the last hours, by the hour in which the run that brought them began; 0 is now.
+HOURS = """
+SELECT r.connection, floor(extract(epoch FROM now() - r.started_at) / 3600)::int AS hour,
+    sum(r.created + r.updated + r.deleted + r.quarantined)::bigint
+FROM unnest(%s::text[], %s::text[]) AS w (connection, stream)
+JOIN integrations.run_log r ON r.connection = w.connection AND r.stream = w.stream
+WHERE r.started_at > now() - make_interval(hours => %s) AND r.started_at <= now()
+GROUP BY 1, 2
+"""
+
 
 @dataclass(frozen=True)
 class AppliedRun:
@@ -186,3 +196,14 @@ def stream_clocks(session: psycopg.Connection[Any], streams: Iterable[tuple[str,
 def postpone(session: psycopg.Connection[Any], connection: str, streams: Iterable[str]) -> None:
     """Lets streams that fell due while calls are paused resume when the source may be tried again."""
     session.execute(POSTPONE, (connection, list(streams)))
+
+
+def records_per_hour(
+    session: psycopg.Connection[Any], streams: Iterable[tuple[str, str]], hours: int
+) -> dict[str, list[int]]:
+    """By connection, of its named streams together: what was new, changed or rejected in each hour, oldest first."""
+    connections, names = zip(*streams, strict=True) if (streams := list(streams)) else ((), ())
+    counted = {name: [0] * hours for name in connections}
+    for connection, hour, records in session.execute(HOURS, (list(connections), list(names), hours)).fetchall():
+        counted[connection][hours - 1 - hour] = records
+    return counted

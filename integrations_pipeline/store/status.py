@@ -84,15 +84,31 @@ class StreamStatus:
     last_run: dict[str, Any] | None
     webhooks: Loss | None = None
 
+    @property
+    def state(self) -> str:
+        """In a word: disconnected, never synced, deferred, failed, succeeded, under way, or interrupted: nobody goes
+        on."""
+        if not self.active:
+            return "disconnected"
+        if self.last_run is None:
+            return "never synced"
+        status: str = self.last_run["status"]
+        if status == "running":
+            return "under way" if self.leased else "interrupted"
+        return status
+
 
 def known_streams(session: psycopg.Connection[Any]) -> dict[str, list[str]]:
     """By connection, whatever the files say today."""
     return dict(session.execute(KNOWN).fetchall())
 
 
-def read_status(session: psycopg.Connection[Any], wanted: list[tuple[str, str]]) -> list[StreamStatus]:
-    """The (connection, stream) pairs in their order. ``rows_held`` is an exact count."""
-    tables = session.execute(RAW_TABLES, [sorted({name for name, _ in wanted})]).fetchall()
+def read_status(
+    session: psycopg.Connection[Any], wanted: list[tuple[str, str]], *, count_rows: bool = True
+) -> list[StreamStatus]:
+    """The (connection, stream) pairs in their order. ``rows_held`` and ``rows_deleted`` are exact, which takes a look
+    at each row; zeros where ``count_rows`` is false."""
+    tables = [] if not count_rows else session.execute(RAW_TABLES, [sorted({name for name, _ in wanted})]).fetchall()
     counts = [
         sql.SQL(HELD).format(connection=connection, stream=stream, table=sql.Identifier("raw", table))
         for connection, stream, table in tables

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from dagster import AssetKey, ExecuteInProcessResult
 
-from integrations_pipeline.orchestration.schedules import interval_now
 from integrations_pipeline.spec.loading import load_connection
 from integrations_pipeline.store import inbox
 from integrations_pipeline.store.reports import StreamClock
 from integrations_pipeline.store.store import Store
+from integrations_pipeline.sync.due import interval_now
 from integrations_pipeline_tests.orchestration.conftest import CRM, House
 from integrations_pipeline_tests.orchestration.test_runs import numbers
 from integrations_pipeline_tests.orchestration.test_timing import NOW, asked, poll, tick

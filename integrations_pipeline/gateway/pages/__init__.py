@@ -1,0 +1,1 @@
+"""Pages for people: how each connection stands, what waits for a decision, and the few forms that decide it."""

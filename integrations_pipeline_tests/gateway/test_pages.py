@@ -1,0 +1,212 @@
+"""The pages over real HTTP: what they say of the data, who may see them, and which forms are taken."""
+
+from __future__ import annotations
+
+import http.client
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html import unescape
+from urllib.parse import urlencode
+
+import pytest
+
+from integrations_pipeline.gateway.access import Access
+from integrations_pipeline.gateway.application import Gateway
+from integrations_pipeline.gateway.doors import Doors
+from integrations_pipeline.gateway.pages.pages import Pages
+from integrations_pipeline.spec.home import Home
+from integrations_pipeline_tests.gateway.conftest import serving
+from integrations_pipeline_tests.gateway.shop import Shop, shop
+
+__all__ = ["shop"]
+TOKEN = "a-token-for-tests-0123456789"
+
+
+@dataclass
+class Shown:
+    """A page as it came back; ``text`` is what a person reads."""
+
+    status: int
+    html: str
+    headers: dict[str, str]
+    cookies: str
+
+    @property
+    def text(self) -> str:
+        bare = re.sub(r"<(script|style).*?</\1>", " ", self.html, flags=re.S)
+        return " ".join(unescape(re.sub(r"<[^>]+>", " ", bare)).split())
+
+    @property
+    def form_token(self) -> str:
+        found = re.search(r'name="form_token" value="([^"]+)"', self.html)
+        assert found, self.text
+        return found[1]
+
+
+@dataclass
+class Visit:
+    """A browser without a screen: it keeps cookies, and sends forms as they are on the page before."""
+
+    port: int
+    cookies: dict[str, str] = field(default_factory=dict)
+    last: Shown | None = None
+
+    def get(self, path: str, **headers: str) -> Shown:
+        return self._send("GET", path, None, headers)
+
+    def post(self, path: str, fields: dict[str, str], **headers: str) -> Shown:
+        """With the form token of the page before, unless one is given."""
+        known = {"form_token": self.last.form_token} if self.last and "form_token" in self.last.html else {}
+        body = urlencode({**known, **fields})
+        return self._send("POST", path, body, {"content_type": "application/x-www-form-urlencoded", **headers})
+
+    def follow(self) -> Shown:
+        assert self.last is not None and self.last.status == 303, self.last
+        return self.get(self.last.headers["location"])
+
+    def _send(self, method: str, path: str, body: str | None, headers: dict[str, str]) -> Shown:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if self.cookies:
+            sent.setdefault("cookie", "; ".join(f"{name}={value}" for name, value in self.cookies.items()))
+        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            link.request(method, path, body, sent)
+            found = link.getresponse()
+            html = found.read().decode()
+            set_cookie = found.headers.get("set-cookie", "")
+            if match := re.match(r"([^=]+)=([^;]*)", set_cookie):
+                self.cookies[match[1]] = match[2]
+            self.last = Shown(found.status, html, {k.lower(): v for k, v in found.getheaders()}, set_cookie)
+            return self.last
+        finally:
+            link.close()
+
+
+@dataclass
+class Site:
+    shop: Shop
+    port: int
+
+    def visit(self) -> Visit:
+        return Visit(self.port)
+
+
+@pytest.fixture
+def site(shop: Shop) -> Iterator[Site]:
+    """The shop's gateway again, with pages and without a token."""
+    with opened(shop, "") as found:
+        yield found
+
+
+class opened:  # noqa: N801 - used as `with opened(…)`
+    """Pages before the shop's home and database."""
+
+    def __init__(self, shop: Shop, token: str, public_url: str | None = None):
+        doors = Doors(Home(shop.door.home), public_url)
+        pages = Pages(doors, shop.store, Access(public_url, token))
+        self.site = Site(shop, 0)
+        self.serving = serving(self.site, Gateway(doors, shop.store.connect, pages=pages))  # type: ignore[arg-type]
+
+    def __enter__(self) -> Site:
+        self.serving.__enter__()
+        return self.site
+
+    def __exit__(self, *error: object) -> None:
+        self.serving.__exit__(*error)
+
+
+def contact(key: str, **more: str) -> dict[str, str]:
+    return {"id": key, "email": f"{key}@example.com", "name": key.title(), "updated": "2026-01-01T00:00:00Z", **more}
+
+
+def fill(shop: Shop) -> None:
+    """Two contacts that are fine, and one whose time can't be read."""
+    rows = (contact("ann"), contact("bob"), contact("cat", updated="soon"))
+    shop.tables["contacts"] = {row["id"]: row for row in rows}
+    shop.poll("contacts")
+
+
+def test_the_status_page_says_how_everything_stands(site: Site) -> None:
+    before = site.visit().get("/")
+    assert (before.status, "not read yet" in before.text) == (200, True)
+    fill(site.shop)
+    site.shop.fails["orders"] = 500
+    site.shop.poll("orders")
+    site.shop.door.write("broken", "connection: broken\napi: 3\n")
+    found = site.visit().get("/")
+    assert "1 row in quarantine" in found.text
+    assert "acme: 3 records in 24 hours, at most 3 in one hour, 3 in the last" in found.text
+    assert "orders ! deferred never ! out of date" in found.text
+    assert "<script" not in found.html and " style=" not in found.html
+
+
+def test_a_broken_file_is_named_beside_the_others(shop: Shop) -> None:
+    shop.door.write("broken", "connection: broken\napi: 3\n")
+    with opened(shop, "") as site:
+        found = site.visit().get("/")
+    assert "connections/broken.yaml" in found.text
+    assert "acme" in found.text
+
+
+def test_pages_tell_browsers_to_run_and_frame_nothing(site: Site) -> None:
+    found = site.visit().get("/")
+    policy = found.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy and "unsafe" not in policy
+    assert (found.headers["x-content-type-options"], found.headers["cache-control"]) == ("nosniff", "no-store")
+    assert {"HttpOnly", "SameSite=strict"} <= {part.strip() for part in found.cookies.split(";")}
+    style = re.search(r'href="(/style-[0-9a-f]+\.css)"', found.html)
+    assert style
+    css = site.visit().get(style[1])
+    assert (css.status, css.headers["content-type"]) == (200, "text/css; charset=utf-8")
+    assert "immutable" in css.headers["cache-control"]
+
+
+def test_without_a_token_only_this_machine_sees_pages(site: Site, shop: Shop) -> None:
+    assert site.visit().get("/", host="attacker.example").status == 403
+    assert site.visit().get("/", x_forwarded_for="203.0.113.9").status == 403
+    with opened(shop, "", "https://hooks.example.com") as outside:
+        assert outside.visit().get("/").status == 403
+
+
+def test_with_a_token_people_log_in_and_out(shop: Shop) -> None:
+    with opened(shop, TOKEN) as site:
+        visit = site.visit()
+        stranger = visit.get("/?x=1")
+        assert stranger.status == 401
+        assert "acme" not in stranger.html and TOKEN not in stranger.html
+        guest = dict(visit.cookies)
+        assert visit.post("/login", {"token": "wrong", "to": "/"}).status == 403
+        visit.post("/login", {"token": TOKEN, "to": "/?x=1"})
+        assert "acme" in visit.follow().text
+        assert TOKEN not in str(visit.cookies), "the cookie isn't the token"
+        assert visit.cookies != guest, "whoever planted a cookie before isn't logged in by it"
+        assert visit.post("/logout", {}).status == 303
+        assert visit.get("/").status == 401
+        assert site.visit().get("/", authorization=f"Bearer {TOKEN}").status == 200
+
+
+@pytest.mark.parametrize("to", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:x"])
+def test_a_login_leads_to_pages_of_ours_only(shop: Shop, to: str) -> None:
+    with opened(shop, TOKEN) as site:
+        visit = site.visit()
+        visit.get("/login")
+        assert visit.post("/login", {"token": TOKEN, "to": to}).headers["location"] == "/"
+
+
+def test_a_cookie_that_was_altered_or_is_of_another_token_is_none(shop: Shop) -> None:
+    with opened(shop, TOKEN) as site:
+        visit = site.visit()
+        visit.get("/login")
+        visit.post("/login", {"token": TOKEN})
+        ((name, value),) = visit.cookies.items()
+        member, rest = value.split(".", 1)
+        assert member == "member"
+        guest = site.visit()
+        guest.get("/login")
+        forged = guest.cookies[name].replace("guest", "member", 1)
+        for wrong in (forged, value[:-1] + ("0" if value[-1] != "0" else "1"), "", "a.b.c", f"member.{rest}x"):
+            assert Visit(site.port, {name: wrong}).get("/").status == 401
+        assert Visit(site.port, {name: value}).get("/").status == 200
+    with opened(shop, TOKEN + "2") as other:
+        assert Visit(other.port, {name: value}).get("/").status == 401
