@@ -61,10 +61,16 @@ class Pages:
 
             return Route(path, serve, methods=["GET"])
 
+        async def login(http: Request) -> Response:
+            return await self._login(http, bodies)
+
+        async def logout(http: Request) -> Response:
+            return await self._logout(http, bodies)
+
         return [
             route("/", self._reading(status.show)),
-            Route("/login", lambda http: self._login(http, bodies), methods=["GET", "POST"]),
-            Route("/logout", lambda http: self._logout(http, bodies), methods=["POST"]),
+            Route("/login", login, methods=["GET", "POST"]),
+            Route("/logout", logout, methods=["POST"]),
             Route(style_path(), serve_style),
         ]
 
