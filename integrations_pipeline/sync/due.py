@@ -14,6 +14,7 @@ LANE_RUN = timedelta(minutes=1)
 
 
 def every_of(connection: Connection, stream: str) -> Every:
+    """When the stream is polled: its own `every`, else the connection's."""
     return connection.streams[stream].every or connection.every
 
 
