@@ -44,7 +44,7 @@ def log_lines(unless_set: str) -> None:
             *rendering(sys.stderr.isatty()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[named]),
-        logger_factory=Stderr,
+        logger_factory=lambda *_: Stderr(),
     )
 
 
