@@ -11,6 +11,7 @@ from integrations_pipeline.gateway.application import Gateway
 from integrations_pipeline.gateway.data import Data
 from integrations_pipeline.gateway.doors import Doors
 from integrations_pipeline.gateway.lane import FastLane
+from integrations_pipeline.gateway.metrics import Metrics
 from integrations_pipeline.gateway.pages.pages import Pages
 from integrations_pipeline.gateway.serving import run
 from integrations_pipeline.spec.errors import ConfigError
@@ -31,11 +32,8 @@ def run_serve(*, host: str, port: int) -> int:
         try:
             with listening(host, port) as listener, open_store(home=home) as store:
                 doors = Doors(home, subscriptions=store.subscriptions)
-                run(
-                    Gateway(doors, store.connect, FastLane(doors, store), Data(doors, store), Pages(doors, store)),
-                    listener,
-                    partial(say, host),
-                )
+                parts = (FastLane(doors, store), Data(doors, store), Pages(doors, store), Metrics(doors, store))
+                run(Gateway(doors, store.connect, *parts), listener, partial(say, host))
         except Stopped:
             pass
     return 0
@@ -55,6 +53,7 @@ def listening(host: str, port: int) -> socket.socket:
 
 def say(host: str, port: int) -> None:
     shown = f"[{host}]" if ":" in host else host
-    for what, path in (("webhooks", "webhooks/CONNECTION"), ("data", "data/KIND"), ("pages", "")):
+    places = (("webhooks", "webhooks/CONNECTION"), ("data", "data/KIND"), ("pages", ""), ("metrics", "metrics"))
+    for what, path in places:
         output.console.print(f"{what}: http://{shown}:{port}/{path}", markup=False)
     output.console.print("Ctrl-C stops", markup=False)

@@ -1,5 +1,5 @@
 """The ASGI application: ``POST /webhooks/<connection>``, ``/data/<kind>`` (``data.py``), the
-pages for people (``pages/``) and ``GET /healthz``.
+pages for people (``pages/``), ``GET /metrics`` and ``GET /healthz``.
 
 A delivery is read up to a limit, verified over its raw bytes, split into events, and answered when they are committed.
 Whatever proves nothing gets the same 401, so that nobody learns from it which part was wrong.
@@ -26,6 +26,7 @@ from integrations_pipeline.gateway.data import Data
 from integrations_pipeline.gateway.door import JSON, Answer, Door
 from integrations_pipeline.gateway.doors import Doors
 from integrations_pipeline.gateway.lane import FastLane
+from integrations_pipeline.gateway.metrics import Metrics
 from integrations_pipeline.gateway.pages.pages import Pages
 from integrations_pipeline.gateway.writer import Writer
 from integrations_pipeline.spec.errors import ContractError, DataError, DestinationError
@@ -51,7 +52,7 @@ log = structlog.get_logger()
 
 class Gateway:
     """The application of a home. ``connect`` gives a session of its database, in autocommit; ``lane`` applies events at
-    once, where a connection wants it; ``data`` serves records, ``pages`` people."""
+    once, where a connection wants it; ``data`` serves records, ``pages`` people, ``metrics`` Prometheus."""
 
     def __init__(
         self,
@@ -60,6 +61,7 @@ class Gateway:
         lane: FastLane | None = None,
         data: Data | None = None,
         pages: Pages | None = None,
+        metrics: Metrics | None = None,
     ):
         self.doors = doors
         self.connect, self.lane, self.data, self.pages = connect, lane, data, pages
@@ -73,6 +75,7 @@ class Gateway:
                 Route("/healthz", self.health),
                 *(data.routes(self.bodies) if data else ()),
                 *(pages.routes(self.bodies) if pages else ()),
+                *([metrics.route()] if metrics else ()),
             ],
             lifespan=self.life,
         )
@@ -195,4 +198,5 @@ def create() -> Starlette:
     home = Home.from_environment()
     store = open_store(home=home)
     doors = Doors(home, subscriptions=store.subscriptions)
-    return Gateway(doors, store.connect, FastLane(doors, store), Data(doors, store), Pages(doors, store)).app
+    parts = (FastLane(doors, store), Data(doors, store), Pages(doors, store), Metrics(doors, store))
+    return Gateway(doors, store.connect, *parts).app

@@ -32,7 +32,7 @@ from integrations_pipeline.orchestration.notifying import Apprise
 from integrations_pipeline.orchestration.schedules import CONNECTION_TAG
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.store.alerts import Alert, Condition
-from integrations_pipeline.store.health import runs_that_told
+from integrations_pipeline.store.health import Histories, runs_that_told
 from integrations_pipeline.store.store import Store
 from integrations_pipeline.sync.alerting import UI_URL, Link, alert, asset_link
 from integrations_pipeline.sync.conditions import RUNNER
@@ -51,6 +51,8 @@ def alerting_sensors(connections: Connections) -> list[SensorDefinition]:
 
 
 def alerts_sensor(connections: Connections) -> SensorDefinition:
+    histories = Histories()
+
     @sensor(
         name="alerts",
         minimum_interval_seconds=SECONDS,
@@ -62,7 +64,7 @@ def alerts_sensor(connections: Connections) -> SensorDefinition:
     def evaluate(context: SensorEvaluationContext) -> SkipReason:
         store = context.resources.store.store
         died = list(crashed(context.instance, store, connections))
-        found = alert(connections, store, Apprise(), crashed=died, link=run_link(context.instance))
+        found = alert(connections, store, Apprise(), crashed=died, link=run_link(context.instance), histories=histories)
         return SkipReason(f"{found.open} open alerts, {found.told} messages sent, {found.failed} not taken")
 
     return evaluate

@@ -20,6 +20,9 @@ from integrations_pipeline.store.profiles import OpenFinding, open_findings
 HISTORY_DAYS = 28
 """How far a stream's own history is looked back: four of each weekday."""
 
+WEEKLY_FROM_DAYS = 21
+"""With as many days known, a day is compared with those of the same weekday."""
+
 # How each stream stands by its polls. A death without a word is no failure yet: the next run goes on by itself.
 STREAMS = """
 SELECT w.connection, w.stream, coalesce(s.active, true) AS active, now() AS asked_at, s.last_success,
@@ -57,20 +60,22 @@ ORDER BY w.place
 
 # Rows that came, in the days back from the last complete poll: day 0 are the 24 hours before it; hour: in the same hour
 # of each day. changed: new or different; held: of the run that read most. A poll that wasn't made is a matter of
-# freshness, not of rows.
+# freshness, not of rows. Of a stream known for three weeks the same weekdays are enough, which reads a fifth.
 DAYS = """
-SELECT connection, stream, floor(age / 86400)::int AS day,
-    sum(fetched)::bigint AS fetched, sum(quarantined)::bigint AS rejected, sum(changed)::bigint AS changed,
-    max(fetched) AS held, coalesce(max(fetched) FILTER (WHERE mod(age, 86400) < 3600), 0) AS hour_held,
-    coalesce(sum(changed) FILTER (WHERE mod(age, 86400) < 3600), 0)::bigint AS hour_changed
-FROM (SELECT s.connection, s.stream, extract(epoch FROM s.last_success - r.started_at) AS age, r.fetched, r.quarantined,
-        r.created + r.updated + r.deleted + r.quarantined AS changed
-    FROM unnest(%(connections)s::text[], %(streams)s::text[]) AS w (connection, stream)
-    JOIN integrations.stream_state s ON s.connection = w.connection AND s.stream = w.stream AND s.parent_key = ''
-    JOIN integrations.run_log r ON r.connection = w.connection AND r.stream = w.stream
-        AND r.started_at <= s.last_success AND r.started_at > s.last_success - make_interval(days => %(days)s)
-        AND r.mode IN ('incremental', 'full', 'events', 'immediately')) came
-GROUP BY 1, 2, 3
+SELECT w.connection, w.stream, d.day, r.*
+FROM unnest(%(connections)s::text[], %(streams)s::text[], %(untils)s::timestamptz[], %(known)s::int[])
+    AS w (connection, stream, until, known)
+CROSS JOIN LATERAL generate_series(0, w.known, CASE WHEN w.known >= %(weeks)s THEN 7 ELSE 1 END) AS d (day)
+CROSS JOIN LATERAL (SELECT w.until - make_interval(days => d.day)) AS e (until)
+CROSS JOIN LATERAL (
+    SELECT sum(fetched)::bigint AS fetched, sum(quarantined)::bigint AS rejected,
+        sum(created + updated + deleted + quarantined)::bigint AS changed, max(fetched) AS held,
+        coalesce(max(fetched) FILTER (WHERE started_at > e.until - interval '1 hour'), 0) AS hour_held,
+        coalesce(sum(created + updated + deleted + quarantined)
+            FILTER (WHERE started_at > e.until - interval '1 hour'), 0)::bigint AS hour_changed
+    FROM integrations.run_log l WHERE l.connection = w.connection AND l.stream = w.stream
+        AND l.started_at <= e.until AND l.started_at > e.until - interval '1 day'
+        AND l.mode IN ('incremental', 'full', 'events', 'immediately') HAVING count(*) > 0) r
 """
 
 # What waits or was given up, and whether calls are paused, by connection.
@@ -92,6 +97,18 @@ LEFT JOIN (SELECT connection, count(*) AS conflicts FROM integrations.conflict
 ORDER BY w.place
 """
 
+# The runs of the last 24 hours, summed up.
+LAST_DAY = """
+SELECT connection, stream, sum(fetched)::bigint AS fetched, sum(created)::bigint AS created,
+    sum(updated)::bigint AS updated, sum(unchanged)::bigint AS unchanged, sum(deleted)::bigint AS deleted,
+    sum(skipped)::bigint AS skipped, sum(quarantined)::bigint AS quarantined, sum(superseded)::bigint AS superseded,
+    sum(tombstoned)::bigint AS tombstoned, sum(requests)::bigint AS requests, sum(waited_seconds) AS waited_seconds,
+    count(*) FILTER (WHERE status = 'succeeded') AS succeeded, count(*) FILTER (WHERE status = 'deferred') AS deferred,
+    count(*) FILTER (WHERE status = 'failed') AS failed
+FROM integrations.run_log WHERE connection = ANY (%s) AND started_at > now() - interval '1 day'
+GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
 # Those of the runs that failed in words: the streams' own state tells of them.
 TOLD_RUNS = (
     "SELECT DISTINCT run_id::text FROM integrations.run_log WHERE run_id = ANY (%s::uuid[]) AND status = 'failed'"
@@ -111,6 +128,28 @@ class DayCount:
     held: int
     hour_held: int
     hour_changed: int
+
+
+@dataclass(frozen=True)
+class DaySums:
+    """A stream's runs of the last 24 hours: rows by what became of them, requests, waits, runs by how they ended."""
+
+    connection: str
+    stream: str
+    fetched: int
+    created: int
+    updated: int
+    unchanged: int
+    deleted: int
+    skipped: int
+    quarantined: int
+    superseded: int
+    tombstoned: int
+    requests: int
+    waited_seconds: float
+    succeeded: int
+    deferred: int
+    failed: int
 
 
 @dataclass(frozen=True)
@@ -143,6 +182,19 @@ class StreamHealth:
     findings: list[OpenFinding] = field(default_factory=list)
     loss: Loss | None = None
 
+    @property
+    def known_days(self) -> int:
+        """Whole days of history before day 0, less the day of the first sync, which brings all there is."""
+        if self.began is None or self.last_success is None:
+            return 0
+        return max(min((self.last_success - self.began).days - 1, HISTORY_DAYS), 0)
+
+    @property
+    def compared_days(self) -> list[int]:
+        """The days that day 0 is compared with: the same weekdays, while too few are known all days."""
+        weekly = self.known_days >= WEEKLY_FROM_DAYS
+        return list(range(7, self.known_days + 1, 7)) if weekly else list(range(1, self.known_days + 1))
+
 
 @dataclass(frozen=True)
 class ConnectionHealth:
@@ -163,21 +215,55 @@ class ConnectionHealth:
     conflicts: int
 
 
-def streams_health(session: psycopg.Connection[Any], wanted: Iterable[tuple[str, str]]) -> list[StreamHealth]:
-    """The (connection, stream) pairs, in their order."""
+class Histories:
+    """What is known of streams' days, kept while their last complete poll is the same."""
+
+    def __init__(self) -> None:
+        self._days: dict[tuple[str, str], tuple[datetime | None, dict[int, DayCount]]] = {}
+
+    def of(self, session: psycopg.Connection[Any], rows: Sequence[StreamHealth]) -> list[dict[int, DayCount]]:
+        """For each of the streams, in their order."""
+        keys = [(row.connection, row.stream) for row in rows]
+        fresh = [row for key, row in zip(keys, rows, strict=True) if self._is_new(key, row)]
+        found: dict[tuple[str, str], dict[int, DayCount]] = {}
+        if fresh:
+            for one in session.cursor(row_factory=class_row(DayCount)).execute(DAYS, asked(fresh)):
+                found.setdefault((one.connection, one.stream), {})[one.day] = one
+        for row in fresh:
+            key = (row.connection, row.stream)
+            self._days[key] = (row.last_success, found.get(key, {}))
+        return [self._days[key][1] for key in keys]
+
+    def _is_new(self, key: tuple[str, str], row: StreamHealth) -> bool:
+        return key not in self._days or self._days[key][0] != row.last_success
+
+
+def asked(rows: Sequence[StreamHealth]) -> dict[str, Any]:
+    """Whose days, until when, and how many."""
+    return {
+        "connections": [row.connection for row in rows],
+        "streams": [row.stream for row in rows],
+        "untils": [row.last_success for row in rows],
+        "known": [row.known_days for row in rows],
+        "weeks": WEEKLY_FROM_DAYS,
+    }
+
+
+def streams_health(
+    session: psycopg.Connection[Any], wanted: Iterable[tuple[str, str]], histories: Histories | None = None
+) -> list[StreamHealth]:
+    """The (connection, stream) pairs, in their order. Who looks often hands over ``histories``."""
     names, streams = zip(*wanted, strict=True) if (wanted := list(wanted)) else ((), ())
-    values = {"connections": list(names), "streams": list(streams), "days": HISTORY_DAYS + 1}
-    days: dict[tuple[str, str], dict[int, DayCount]] = {}
-    for one in session.cursor(row_factory=class_row(DayCount)).execute(DAYS, values):
-        days.setdefault((one.connection, one.stream), {})[one.day] = one
+    values = {"connections": list(names), "streams": list(streams)}
     findings: dict[tuple[str, str], list[OpenFinding]] = {}
     for found in open_findings(session):
         findings.setdefault((found.connection, found.stream), []).append(found)
     lost = losses(session, sorted(set(names)))
     rows = session.cursor(row_factory=class_row(StreamHealth)).execute(STREAMS, values).fetchall()
+    days = (histories or Histories()).of(session, rows)
     return [
-        replace(row, days=days.get(key, {}), findings=findings.get(key, []), loss=lost.get(key))
-        for row in rows
+        replace(row, days=counted, findings=findings.get(key, []), loss=lost.get(key))
+        for row, counted in zip(rows, days, strict=True)
         for key in [(row.connection, row.stream)]
     ]
 
@@ -191,3 +277,8 @@ def connections_health(session: psycopg.Connection[Any], names: Sequence[str]) -
 def runs_that_told(session: psycopg.Connection[Any], run_ids: Sequence[str]) -> set[str]:
     """Those of the runs whose failure our own log tells."""
     return {run_id for (run_id,) in session.execute(TOLD_RUNS, [list(run_ids)])}
+
+
+def day_sums(session: psycopg.Connection[Any], names: Sequence[str]) -> list[DaySums]:
+    """Of the connections' streams that ran in the last 24 hours."""
+    return session.cursor(row_factory=class_row(DaySums)).execute(LAST_DAY, [list(names)]).fetchall()

@@ -23,7 +23,7 @@ from integrations_pipeline.store.alerts import (
     recent,
     reconcile,
 )
-from integrations_pipeline.store.health import connections_health, streams_health
+from integrations_pipeline.store.health import Histories, connections_health, streams_health
 from integrations_pipeline.store.store import Store
 from integrations_pipeline.sync.conditions import DOWNTIME, conditions
 from integrations_pipeline.sync.expecting import told as span
@@ -72,15 +72,16 @@ def alert(
     *,
     crashed: Iterable[Condition] | None = None,
     link: Link | None = None,
+    histories: Histories | None = None,
     clock: Clock | None = None,
 ) -> Round:
     """Looks at all connections, opens and heals alerts, tells what is due. ``crashed``: what only Dagster knows of its
-    runs; None where it isn't asked.
+    runs; None where it isn't asked. ``histories``: kept by who looks often.
 
     Raises DestinationError where our own database is lost. Two callers at once tell nothing twice.
     """
     clock, found = clock or SystemClock(), Round()
-    look(connections, store, crashed)
+    look(connections, store, crashed, histories)
     until = clock.monotonic_seconds() + ALERT_SECONDS
     for destination, listeners in listening(connections.values(), clock.now()).items():
         if clock.monotonic_seconds() < until:
@@ -90,7 +91,12 @@ def alert(
     return found
 
 
-def look(connections: Connections, store: Store, crashed: Iterable[Condition] | None = None) -> None:
+def look(
+    connections: Connections,
+    store: Store,
+    crashed: Iterable[Condition] | None = None,
+    histories: Histories | None = None,
+) -> None:
     """Brings the open alerts up to what is so now."""
     with store.borrow() as session, session.transaction():
         session.execute(LOCK)
@@ -98,7 +104,7 @@ def look(connections: Connections, store: Store, crashed: Iterable[Condition] | 
         by_connection = {
             name: list(group)
             for name, group in groupby(
-                streams_health(session, [(c.name, s) for c in connections.values() for s in c.selected]),
+                streams_health(session, [(c.name, s) for c in connections.values() for s in c.selected], histories),
                 key=lambda one: one.connection,
             )
         }

@@ -20,7 +20,7 @@ from integrations_pipeline.spec.limits import (
     RUN_TIME_MIN_RUNS,
     RUN_TIME_SECONDS,
 )
-from integrations_pipeline.store.health import HISTORY_DAYS, DayCount, StreamHealth
+from integrations_pipeline.store.health import DayCount, StreamHealth
 from integrations_pipeline.sync.judging import told_of
 
 Severity = Literal["warning", "error"]
@@ -84,22 +84,13 @@ def came_in_hour(connection: Connection, health: StreamHealth, day: int) -> int:
     return found.hour_held if is_whole(connection, health.stream) else found.hour_changed
 
 
-def known_days(health: StreamHealth) -> int:
-    """Whole days of history before day 0, less the day of the first sync, which brings all there is."""
-    if health.began is None or health.last_success is None:
-        return 0
-    return max(min((health.last_success - health.began).days - 1, HISTORY_DAYS), 0)
-
-
 def usual(
     health: StreamHealth, count: Callable[[Connection, StreamHealth, int], int], connection: Connection
 ) -> list[int]:
-    """The counts that the latest is compared with: of the same weekday where three are known, else of all days known.
-    Empty where too little is known."""
-    days = known_days(health)
-    same = list(range(7, days + 1, 7))
-    chosen = same if len(same) >= 3 else list(range(1, days + 1)) if days >= HISTORY_MIN_DAYS else []
-    return [count(connection, health, day) for day in chosen]
+    """The counts that the latest is compared with. Empty where too little is known."""
+    if health.known_days < HISTORY_MIN_DAYS:
+        return []
+    return [count(connection, health, day) for day in health.compared_days]
 
 
 def records_per_day(connection: Connection, health: StreamHealth) -> Verdict:
@@ -145,10 +136,10 @@ def invalid_record_percent(connection: Connection, health: StreamHealth) -> Verd
     if limit is not None:
         said = f"{found:.2f}% of a day's records were rejected, under {limit:g}% is expected"
         return Verdict("invalid_record_percent", found < limit or found == 0, said, numbers)
-    history = [percent(health.days.get(day)) for day in range(1, known_days(health) + 1)]
-    highest = max(history, default=0.0)
-    risen = len(history) >= HISTORY_MIN_DAYS and found > max(HISTORY_FACTOR * highest, REJECTED_RISE_PERCENT)
-    said = f"{found:.2f}% of a day's records were rejected; before, at most {highest:.2f}% of a day's"
+    highest = max((percent(health.days.get(day)) for day in health.compared_days), default=0.0)
+    limit = max(HISTORY_FACTOR * highest, REJECTED_RISE_PERCENT)
+    risen = health.known_days >= HISTORY_MIN_DAYS and found > limit
+    said = f"{found:.2f}% of a day's records were rejected; on days like it at most {highest:.2f}%"
     return Verdict("invalid_record_percent", not risen, said, numbers)
 
 
