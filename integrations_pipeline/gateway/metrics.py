@@ -172,6 +172,7 @@ def of_connections(connections: list[ConnectionHealth]) -> Iterator[GaugeMetricF
         oldest = each(lambda one, queue=queue: seconds_since(getattr(one, f"{queue}_oldest"), one) or 0)
         yield family(f"{queue}_oldest_seconds", "that the oldest of them waits", CONNECTION, oldest)
     yield family("dead_letters_open", "events or changes given up", CONNECTION, each(lambda one: one.dead_letters))
+    yield family("parked_changes", "that only a person can settle", CONNECTION, each(lambda one: one.parked))
     yield family("conflicts_open", "that a person is to decide", CONNECTION, each(lambda one: one.conflicts))
 
 

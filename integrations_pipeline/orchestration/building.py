@@ -17,6 +17,7 @@ from integrations_pipeline.orchestration.inbox import has_webhooks, inbox_sensor
 from integrations_pipeline.orchestration.jobs import asset_jobs, connection_jobs, receive_job
 from integrations_pipeline.orchestration.kinds import kind_asset
 from integrations_pipeline.orchestration.outbox import outbox_sensors, push_jobs
+from integrations_pipeline.orchestration.outside import outside_sensor
 from integrations_pipeline.orchestration.renewing import renewing_sensors
 from integrations_pipeline.orchestration.resources import ClientResource, HomeResource, StoreResource
 from integrations_pipeline.orchestration.schedules import schedules_of
@@ -48,7 +49,8 @@ def all_sensors(loaded: Loaded) -> list[SensorDefinition]:
     connections = loaded.connections
     of_webhooks = [*inbox_sensors(connections), *renewing_sensors(connections)]
     of_changes = [*outbox_sensors(connections, loaded.kinds), *delivering_sensors(loaded.kinds)]
-    return [*sensors(connections), *of_webhooks, *of_changes, *alerting_sensors(connections)]
+    of_health = [outside_sensor(connections), *alerting_sensors(connections)]
+    return [*sensors(connections), *of_webhooks, *of_changes, *of_health]
 
 
 def load(home: Home) -> Loaded:

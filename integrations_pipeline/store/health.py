@@ -82,14 +82,16 @@ CROSS JOIN LATERAL (
 CONNECTIONS = """
 SELECT w.connection, now() AS asked_at, b.opened_at AS down_since, b.reason AS down_reason, b.retry_at,
     coalesce(b.failures, 0) AS failures, coalesce(i.waiting, 0) AS inbox, i.oldest AS inbox_oldest,
-    coalesce(o.waiting, 0) AS outbox, o.oldest AS outbox_oldest,
+    coalesce(o.waiting, 0) AS outbox, o.oldest AS outbox_oldest, coalesce(o.parked, 0) AS parked,
     coalesce(d.letters, 0) AS dead_letters, d.reason AS dead_reason, coalesce(c.conflicts, 0) AS conflicts
 FROM unnest(%(connections)s::text[]) WITH ORDINALITY AS w (connection, place)
 LEFT JOIN integrations.breaker b ON b.connection = w.connection
 LEFT JOIN (SELECT connection, count(*) AS waiting, min(received_at) AS oldest FROM integrations.inbox
     WHERE status IN ('received', 'leased') GROUP BY 1) i ON i.connection = w.connection
-LEFT JOIN (SELECT connection, count(*) AS waiting, min(queued_at) AS oldest FROM integrations.outbox
-    WHERE status IN ('queued', 'sending', 'unsure') GROUP BY 1) o ON o.connection = w.connection
+LEFT JOIN (SELECT connection, count(*) FILTER (WHERE status <> 'parked') AS waiting,
+        min(queued_at) FILTER (WHERE status <> 'parked') AS oldest, count(*) FILTER (WHERE status = 'parked') AS parked
+    FROM integrations.outbox WHERE status IN ('queued', 'sending', 'unsure', 'parked') GROUP BY 1) o
+    ON o.connection = w.connection
 LEFT JOIN (SELECT connection, count(*) AS letters, (array_agg(reason ->> 'message' ORDER BY id DESC))[1] AS reason
     FROM integrations.dead_letter WHERE status = 'open' GROUP BY 1) d ON d.connection = w.connection
 LEFT JOIN (SELECT connection, count(*) AS conflicts FROM integrations.conflict
@@ -210,6 +212,7 @@ class ConnectionHealth:
     inbox_oldest: datetime | None
     outbox: int
     outbox_oldest: datetime | None
+    parked: int
     dead_letters: int
     dead_reason: str | None
     conflicts: int

@@ -94,6 +94,37 @@ GROUP BY 1, 2
 """
 
 
+# The streams that were read to their end since then, with the run that did it. What is being committed is for later.
+READ = """
+SELECT s.connection, s.stream, s.last_success, r.run_id, r.fetched, r.created, r.updated, r.unchanged, r.deleted,
+    r.skipped, r.quarantined, r.superseded, r.requests
+FROM integrations.stream_state s CROSS JOIN LATERAL (
+    SELECT * FROM integrations.run_log l WHERE l.connection = s.connection AND l.stream = s.stream
+        AND l.status = 'succeeded' AND l.mode IN ('incremental', 'full') ORDER BY l.started_at DESC LIMIT 1) r
+WHERE s.parent_key = '' AND s.active AND s.last_success > %s AND s.last_success <= now() - interval '2 seconds'
+ORDER BY s.last_success LIMIT 200
+"""
+
+
+@dataclass(frozen=True)
+class ReadStream:
+    """A stream that was read to its end, and what its last run brought."""
+
+    connection: str
+    stream: str
+    last_success: datetime
+    run_id: UUID
+    fetched: int
+    created: int
+    updated: int
+    unchanged: int
+    deleted: int
+    skipped: int
+    quarantined: int
+    superseded: int
+    requests: int
+
+
 @dataclass(frozen=True)
 class AppliedRun:
     """A minute of the fast lane, of one stream."""
@@ -154,6 +185,11 @@ def rejected_rules(session: psycopg.Connection[Any], connection: str, stream: st
 def applied_since(session: psycopg.Connection[Any], since: datetime) -> list[AppliedRun]:
     """What the gateway applied in runs that began after ``since`` and have ended, the oldest first."""
     return session.cursor(row_factory=class_row(AppliedRun)).execute(APPLIED, (since,)).fetchall()
+
+
+def read_since(session: psycopg.Connection[Any], since: datetime) -> list[ReadStream]:
+    """Streams read to their end after ``since``, in that order; at most 200, the others are for the next time."""
+    return session.cursor(row_factory=class_row(ReadStream)).execute(READ, (since,)).fetchall()
 
 
 def open_quarantine(session: psycopg.Connection[Any], connection: str, stream: str) -> int:

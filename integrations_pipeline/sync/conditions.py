@@ -91,17 +91,22 @@ def waiting(health: ConnectionHealth) -> Iterator[Condition]:
     ):
         if oldest is not None and health.asked_at - oldest > long:
             noun = "events" if queue == "inbox" else "changes"
-            by_hand = f"; `integrations receive {name}` does it by hand" if queue == "inbox" else ""
+            verb = "receive" if queue == "inbox" else "push"
             what = f"{count:,} {noun} wait in the {queue}, the oldest for {told(health.asked_at - oldest)}"
-            step = f"see that Dagster's daemon runs{by_hand}"
+            step = f"see that Dagster's daemon runs; `integrations {verb} {name}` does it by hand"
             yield Condition(name, "", f"{queue}_backlog", "warning", what, RUNNER, step, oldest)
     if health.dead_letters:
         what = f"{health.dead_letters:,} events or changes were given up; the last: {health.dead_reason or 'unknown'}"
-        step = f"`integrations inbox list {name} --status dead`, mend the cause, then replay or discard them"
+        step = f"`integrations inbox list {name}` and `integrations outbox list {name}`, mend the cause, then decide"
         yield Condition(name, "", "dead_letter", "error", what, RUNNER, step, health.asked_at)
+    if health.parked:
+        what = f"{health.parked:,} changes are parked: only a person can tell whether they were done at the source"
+        step = f"`integrations outbox list {name} --status parked` and `show` say what to look for"
+        yield Condition(name, "", "parked", "warning", what, "whoever knows the records", step, health.asked_at)
     if health.conflicts:
         what = f"{health.conflicts:,} fields differ here and at the source, and the rule says that a person decides"
-        yield Condition(name, "", "conflicts", "warning", what, "whoever knows the records", "decide", health.asked_at)
+        step = "decide for each which value counts; the open rows of `integrations.conflict` have both"
+        yield Condition(name, "", "conflicts", "warning", what, "whoever knows the records", step, health.asked_at)
 
 
 def of_stream(connection: Connection, health: StreamHealth) -> list[Condition]:

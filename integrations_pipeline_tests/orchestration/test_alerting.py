@@ -7,14 +7,19 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from dagster import AssetKey, DagsterRunStatus, SkipReason
+from dagster import AssetKey, DagsterRunStatus, SkipReason, build_sensor_context
 from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 from dagster._core.storage.dagster_run import RunsFilter
 
+from integrations_pipeline.client import Client
 from integrations_pipeline.orchestration.schedules import CONNECTION_TAG
+from integrations_pipeline.spec.loading import load_connection_and_kinds
+from integrations_pipeline.store.store import Store
+from integrations_pipeline.sync.run import sync
 from integrations_pipeline_tests.client.source import Source
 from integrations_pipeline_tests.orchestration.conftest import CRM, House
 from integrations_pipeline_tests.orchestration.test_timing import tick
+from integrations_pipeline_tests.passing import minutes_pass
 
 TOLD = CRM + "alerts: [{env: CRM_ALERTS}]\n" + "expect: {fresh_within: 1h, records_per_day: at least 1}\n"
 SECRET = TOLD.replace("api:\n", "secrets: {token: {env: CRM_TOKEN}}\napi:\n  auth: {type: bearer, token: $token}\n")
@@ -108,3 +113,35 @@ def test_freshness_is_promised_for_streams_and_the_kinds_they_feed(house: House)
         policy = graph.get(key).freshness_policy
         assert isinstance(policy, TimeWindowFreshnessPolicy)
         assert policy.fail_window.to_timedelta() == timedelta(hours=1)
+
+
+def sync_by_hand(house: House, name: str) -> None:
+    """What `integrations sync` does."""
+    connection, kinds = load_connection_and_kinds(name, house.home)
+    with Store(house.url) as store:
+        client = Client(connection, limiter=store.limiter(connection))
+        try:
+            assert sync(connection, client, store, kinds).status == "succeeded"
+        finally:
+            client.close()
+
+
+def told_from_outside(house: House) -> set[str]:
+    """The assets that the sensor says were read without a run of Dagster."""
+    minutes_pass(house.url, 1)
+    definitions = house.definitions()
+    repository = definitions.get_repository_def()
+    with build_sensor_context(
+        instance=house.instance, resources=dict(definitions.resources or {}), repository_def=repository
+    ) as context:
+        data = repository.get_sensor_def("read_outside_runs").evaluate_tick(context)
+    return {one.asset_key.to_user_string() for one in data.asset_events if one.asset_key}
+
+
+def test_what_was_read_without_a_run_of_dagster_counts_for_its_freshness(house: House) -> None:
+    """In the terminal here; a question answered with "nothing new" leaves the same in our log."""
+    house.add(TOLD)
+    house.run(tags=OF_CRM)
+    assert told_from_outside(house) == set()
+    sync_by_hand(house, "crm")
+    assert told_from_outside(house) == {"crm/contacts", "crm/deals", "canonical/customer"}
