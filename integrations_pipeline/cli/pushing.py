@@ -8,7 +8,7 @@ from typing import Any
 from integrations_pipeline.cli import output
 from integrations_pipeline.cli.naming import connection_of, numbers_in
 from integrations_pipeline.cli.opening import opened
-from integrations_pipeline.cli.quarantining import redactor
+from integrations_pipeline.client.redaction import redactor
 from integrations_pipeline.spec.cautions import creating_nothing
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home

@@ -8,13 +8,12 @@ from uuid import uuid4
 
 from integrations_pipeline.cli import output
 from integrations_pipeline.cli.naming import connection_of, numbers_in, place_of
-from integrations_pipeline.client.redaction import Redactor
+from integrations_pipeline.client.redaction import redactor
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_connection_and_kinds
 from integrations_pipeline.spec.personal import shown
-from integrations_pipeline.spec.secrets import Secret
 from integrations_pipeline.store.quarantined import (
     Group,
     QuarantinedRow,
@@ -107,21 +106,6 @@ def row_document(row: QuarantinedRow, payload: str) -> dict[str, Any]:
         "closed_at": iso(row.closed_at),
         "run_id": row.run_id,
     }
-
-
-def redactor(connection: str, home: Home) -> Redactor:
-    """Knows what secrets of the connection there are here; their names alone are enough for most."""
-    secrets: list[Secret] = []
-    try:
-        loaded, _ = load_connection_and_kinds(connection, home)
-    except ConfigError:
-        return Redactor(secrets)
-    for name, source in loaded.secrets.items():
-        try:
-            secrets.append(source.resolve(name))
-        except ConfigError:
-            continue
-    return Redactor(secrets)
 
 
 def run_retry(what: list[str], *, json: bool) -> int:

@@ -9,7 +9,7 @@ from uuid import uuid4
 from integrations_pipeline.cli import output
 from integrations_pipeline.cli.naming import connection_of, numbers_in
 from integrations_pipeline.cli.opening import opened
-from integrations_pipeline.cli.quarantining import redactor
+from integrations_pipeline.client.redaction import redactor
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.ports import Priority

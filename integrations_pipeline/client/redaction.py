@@ -9,6 +9,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus
 
+from integrations_pipeline.spec.errors import ConfigError
+from integrations_pipeline.spec.home import Home
+from integrations_pipeline.spec.loading import load_connection
 from integrations_pipeline.spec.secrets import Secret
 
 HIDDEN = "***"
@@ -70,3 +73,19 @@ class Redactor:
         if len(window) < len(text):
             shown = shown[: max(len(shown) - self._longest, 0)]
         return shown[:characters] + ("…" if len(shown) > characters or len(window) < len(text) else "")
+
+
+def redactor(connection: str, home: Home) -> Redactor:
+    """Knows what secrets of the connection there are here; where its file is broken or gone, their names alone, which
+    is enough for most."""
+    secrets: list[Secret] = []
+    try:
+        sources = load_connection(connection, home).secrets
+    except ConfigError:
+        return Redactor(secrets)
+    for name, source in sources.items():
+        try:
+            secrets.append(source.resolve(name))
+        except ConfigError:
+            continue
+    return Redactor(secrets)

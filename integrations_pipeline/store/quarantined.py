@@ -28,6 +28,14 @@ SELECT id, connection, stream, stage, external_id, status, attempts, reasons, pa
     last_seen, closed_at, run_id
 FROM integrations.quarantine WHERE id = %s
 """
+OPEN_ROWS = """
+SELECT id, connection, stream, stage, external_id, status, attempts, reasons, payload::text AS payload, first_seen,
+    last_seen, closed_at, run_id
+FROM integrations.quarantine
+WHERE status = 'open' AND (%(connection)s::text IS NULL OR connection = %(connection)s)
+  AND (%(stream)s::text IS NULL OR stream = %(stream)s)
+ORDER BY connection, stream, id LIMIT %(limit)s
+"""
 IDS = """
 SELECT id FROM integrations.quarantine WHERE connection = %s AND stream = %s AND status = 'open'
 """
@@ -88,6 +96,14 @@ def quarantine_groups(
 def quarantined_row(session: psycopg.Connection[Any], number: int) -> QuarantinedRow | None:
     """The row with that id, whatever became of it."""
     return session.cursor(row_factory=class_row(QuarantinedRow)).execute(ROW, [number]).fetchone()
+
+
+def quarantined_rows(
+    session: psycopg.Connection[Any], connection: str | None, stream: str | None, limit: int
+) -> list[QuarantinedRow]:
+    """The first that are open, stream by stream; of all connections unless one is named."""
+    values = {"connection": connection, "stream": stream, "limit": limit}
+    return session.cursor(row_factory=class_row(QuarantinedRow)).execute(OPEN_ROWS, values).fetchall()
 
 
 def open_ids(session: psycopg.Connection[Any], connection: str, stream: str) -> set[int]:

@@ -210,3 +210,106 @@ def test_a_cookie_that_was_altered_or_is_of_another_token_is_none(shop: Shop) ->
         assert Visit(site.port, {name: value}).get("/").status == 200
     with opened(shop, TOKEN + "2") as other:
         assert Visit(other.port, {name: value}).get("/").status == 401
+
+
+def test_a_row_of_quarantine_is_tried_again_and_discarded(site: Site) -> None:
+    fill(site.shop)
+    visit = site.visit()
+    listed = visit.get("/quarantine")
+    assert "updated : " in listed.text and "cat" in listed.text
+    assert "cat@example.com" not in listed.html, "samples are masked"
+    row = re.search(r'name="id" value="(\d+)"', listed.html)
+    assert row
+    visit.post("/quarantine/retry", {"id": row[1]})
+    assert "0 came in, 1 still in quarantine" in visit.follow().text
+    assert visit.post("/quarantine/discard", {"id": row[1], "reason": " "}).status == 409
+    visit.get("/quarantine")
+    visit.post("/quarantine/discard", {"id": row[1], "reason": "a test row"})
+    assert "Nothing is in quarantine" in visit.follow().text
+    decided = site.shop.door.rows("SELECT reason FROM integrations.decision WHERE decision = 'discarded'")
+    assert decided == [{"reason": "a test row"}]
+
+
+def test_a_mended_file_lets_the_whole_stream_in(site: Site) -> None:
+    fill(site.shop)
+    text = (site.shop.door.home / "connections" / "acme.yaml").read_text()
+    site.shop.door.write("acme", text.replace('{"type": "timestamp", "required": true}', '{"type": "string"}'))
+    visit = site.visit()
+    visit.get("/quarantine")
+    visit.post("/quarantine/retry", {"connection": "acme", "stream": "contacts"})
+    assert "1 came in, 0 still in quarantine" in visit.follow().text
+    assert "cat" in site.shop.held("contacts")
+
+
+@pytest.mark.parametrize(
+    ("headers", "token"),
+    [
+        ({"origin": "https://evil.example"}, None),
+        ({"sec_fetch_site": "cross-site"}, None),
+        ({}, "0" * 64),
+        ({}, ""),
+    ],
+)
+def test_a_form_of_somebody_else_does_nothing(site: Site, headers: dict[str, str], token: str | None) -> None:
+    fill(site.shop)
+    visit = site.visit()
+    visit.get("/quarantine")
+    fields = {"id": "1", "reason": "x"} if token is None else {"id": "1", "reason": "x", "form_token": token}
+    assert visit.post("/quarantine/discard", fields, **headers).status == 403
+    other = site.visit()
+    other.get("/quarantine")
+    stolen = other.last.form_token if other.last else ""
+    assert visit.post("/quarantine/discard", {"id": "1", "reason": "x", "form_token": stolen}).status == 403
+    assert site.shop.door.rows("SELECT status FROM integrations.quarantine") == [{"status": "open"}]
+
+
+CONFLICT = """
+INSERT INTO integrations.conflict
+    (connection, stream, external_id, kind, canonical_id, field, base, ours, theirs, reason)
+SELECT 'acme', 'contacts', external_id, 'customer', canonical_id, %s, '"then"', '"<b>ours</b>"', '"theirs"', 'both'
+FROM integrations.link WHERE external_id = %s
+"""
+
+
+@pytest.mark.parametrize(
+    ("side", "value", "name"), [("ours", "", "Ann"), ("theirs", "", "theirs"), ("value", "mine", "mine")]
+)
+def test_a_conflict_is_decided_side_by_side(site: Site, side: str, value: str, name: str) -> None:
+    fill(site.shop)
+    with site.shop.store.borrow() as session:
+        session.execute(CONFLICT, ("name", "ann"))
+    visit = site.visit()
+    assert "1" in visit.get("/").text
+    listed = visit.get("/conflicts")
+    assert "as last agreed ours theirs then <b>ours</b> theirs" in listed.text
+    assert "<b>ours</b>" not in listed.html, "values are text, never markup"
+    row = re.search(r'name="id" value="(\d+)"', listed.html)
+    assert row
+    visit.post("/conflicts/decide", {"id": row[1], "side": side, "value": value})
+    assert "No conflict is open" in visit.follow().text
+    assert site.shop.door.rows("SELECT name FROM canonical.customer WHERE email = 'ann@example.com'") == [
+        {"name": name}
+    ]
+    again = visit.post("/conflicts/decide", {"id": row[1], "side": side, "form_token": listed.form_token})
+    assert (again.status, "isn't open" in again.text) == (409, True)
+
+
+def test_a_dead_event_is_tried_again_or_given_up(site: Site) -> None:
+    died = """
+    WITH dead AS (INSERT INTO integrations.inbox (connection, event_id, hash, payload, headers, status)
+        VALUES ('acme', 'e1', '\\x01', '{}', '{}', 'dead'), ('acme', 'e2', '\\x02', '{}', '{}', 'dead') RETURNING id, connection)
+    INSERT INTO integrations.dead_letter (origin, origin_id, connection, reason, tries)
+    SELECT 'inbox', id, connection, '{"message": "it never fits", "who": "somebody", "next": "mend it"}', 5 FROM dead
+    """
+    with site.shop.store.borrow() as session:
+        session.execute(died)
+    visit = site.visit()
+    listed = visit.get("/dead-letters?connection=acme")
+    assert listed.text.count("it never fits") == 2
+    first, second = sorted(set(re.findall(r'name="id" value="(\d+)"', listed.html)))
+    visit.post("/dead-letters/retry", {"id": first})
+    visit.follow()
+    visit.post("/dead-letters/discard", {"id": second, "reason": "old"})
+    assert "No dead letter is open" in visit.follow().text
+    rows = site.shop.door.rows("SELECT status FROM integrations.inbox ORDER BY id")
+    assert [row["status"] for row in rows] == ["received", "discarded"]

@@ -30,7 +30,7 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
-PLACES = {"/": "Status"}
+PLACES = {"/": "Status", "/quarantine": "Quarantine", "/conflicts": "Conflicts", "/dead-letters": "Dead letters"}
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,13 @@ def moment(at: datetime | None) -> Html:
         return el("span", "never", class_="faint")
     shown = at.astimezone(UTC)
     return el("time", f"{shown:%Y-%m-%d %H:%M} UTC", datetime=f"{shown:%Y-%m-%dT%H:%M:%SZ}")
+
+
+def number_in(text: str) -> int:
+    """An id that a form or an address brings. Raises ValueError."""
+    if not text.isascii() or not text.isdecimal() or len(text) > 18:
+        raise ValueError("a number was expected")
+    return int(text)
 
 
 def see_other(path: str) -> Response:

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from integrations_pipeline.gateway.access import Access
 from integrations_pipeline.gateway.bodies import Bodies, Refused
 from integrations_pipeline.gateway.doors import Doors
-from integrations_pipeline.gateway.pages import status
+from integrations_pipeline.gateway.pages import conflicts, letters, quarantine, status
 from integrations_pipeline.gateway.pages.asked import (
     HEADERS,
     Asked,
@@ -55,11 +55,11 @@ class Pages:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="pages")
 
     def routes(self, bodies: Bodies) -> list[Route]:
-        def route(path: str, work: Work) -> Route:
+        def route(path: str, work: Work, method: str = "GET") -> Route:
             async def serve(http: Request) -> Response:
                 return await self._serve(http, bodies, work)
 
-            return Route(path, serve, methods=["GET"])
+            return Route(path, serve, methods=[method])
 
         async def login(http: Request) -> Response:
             return await self._login(http, bodies)
@@ -69,6 +69,14 @@ class Pages:
 
         return [
             route("/", self._reading(status.show)),
+            route(quarantine.PATH, self._reading(quarantine.show)),
+            route(f"{quarantine.PATH}/retry", quarantine.retry, "POST"),
+            route(f"{quarantine.PATH}/discard", quarantine.discard, "POST"),
+            route(conflicts.PATH, self._reading(conflicts.show)),
+            route(f"{conflicts.PATH}/decide", conflicts.decide, "POST"),
+            route(letters.PATH, self._reading(letters.show)),
+            route(f"{letters.PATH}/retry", letters.retry, "POST"),
+            route(f"{letters.PATH}/discard", letters.discard, "POST"),
             Route("/login", login, methods=["GET", "POST"]),
             Route("/logout", logout, methods=["POST"]),
             Route(style_path(), serve_style),

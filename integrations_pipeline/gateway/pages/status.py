@@ -101,16 +101,18 @@ def overview_row(one: ConnectionFacts, now: datetime) -> list[Any]:
         sparkline(one.name, one.hours),
         count(health.inbox),
         count(health.outbox),
-        count(one.quarantine),
-        count(health.conflicts),
-        count(health.dead_letters),
+        count(one.quarantine, f"/quarantine?connection={one.name}"),
+        count(health.conflicts, f"/conflicts?connection={one.name}"),
+        count(health.dead_letters, f"/dead-letters?connection={one.name}"),
         breaker(one),
         due(one.due, now) or cron(one.streams),
     ]
 
 
-def count(number: int) -> Any:
-    return f"{number:,}" if number else el("span", "0", class_="faint")
+def count(number: int, to: str | None = None) -> Any:
+    if not number:
+        return el("span", "0", class_="faint")
+    return link(to, f"{number:,}") if to else f"{number:,}"
 
 
 def breaker(one: ConnectionFacts) -> Html:
@@ -204,7 +206,8 @@ def notes(one: StreamFacts) -> Any:
     said: list[Any] = [why.removeprefix(place) for why in one.stale]
     said += [f"{verdict.name.replace('_', ' ')}: {verdict.said}" for verdict in one.missed]
     if status.quarantine_open:
-        said.append(counted(status.quarantine_open, "row in quarantine", "rows in quarantine"))
+        to = f"/quarantine?connection={status.connection}&stream={status.stream}"
+        said.append(link(to, counted(status.quarantine_open, "row in quarantine", "rows in quarantine")))
     if status.drift_open:
         said.append(counted(status.drift_open, "finding of drift", "findings of drift"))
     if status.under_way:
