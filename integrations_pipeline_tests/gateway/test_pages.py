@@ -297,7 +297,8 @@ def test_a_conflict_is_decided_side_by_side(site: Site, side: str, value: str, n
 def test_a_dead_event_is_tried_again_or_given_up(site: Site) -> None:
     died = """
     WITH dead AS (INSERT INTO integrations.inbox (connection, event_id, hash, payload, headers, status)
-        VALUES ('acme', 'e1', '\\x01', '{}', '{}', 'dead'), ('acme', 'e2', '\\x02', '{}', '{}', 'dead') RETURNING id, connection)
+        VALUES ('acme', 'e1', '\\x01', '{}', '{}', 'dead'), ('acme', 'e2', '\\x02', '{}', '{}', 'dead')
+        RETURNING id, connection)
     INSERT INTO integrations.dead_letter (origin, origin_id, connection, reason, tries)
     SELECT 'inbox', id, connection, '{"message": "it never fits", "who": "somebody", "next": "mend it"}', 5 FROM dead
     """
