@@ -89,6 +89,7 @@ def open_conflicts(
 
 
 def one_conflict(session: psycopg.Connection[Any], id: int) -> OpenConflict | None:
+    """The conflict with that id, open or decided."""
     return session.cursor(row_factory=class_row(OpenConflict)).execute(ONE, (id,)).fetchone()
 
 
