@@ -45,12 +45,8 @@ LOOK_RUNS = 200
 Connections = Mapping[str, Connection]
 
 
-def alerting_sensors(connections: Connections) -> list[SensorDefinition]:
-    """One for all connections together; none where no connection names anybody to tell."""
-    return [alerts_sensor(connections)] if any(one.alerts for one in connections.values()) else []
-
-
 def alerts_sensor(connections: Connections) -> SensorDefinition:
+    """One for all connections together. It is there also where nobody is told: pages and metrics show what is open."""
     histories = Histories()
 
     @sensor(

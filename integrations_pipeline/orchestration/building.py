@@ -8,7 +8,7 @@ from typing import Any
 
 from dagster import AssetsDefinition, AssetSelection, Definitions, SensorDefinition, in_process_executor
 
-from integrations_pipeline.orchestration.alerting import alerting_sensors
+from integrations_pipeline.orchestration.alerting import alerts_sensor
 from integrations_pipeline.orchestration.backfills import backfill_jobs
 from integrations_pipeline.orchestration.broken import broken_asset
 from integrations_pipeline.orchestration.delivering import delivering_jobs, delivering_sensors
@@ -49,7 +49,7 @@ def all_sensors(loaded: Loaded) -> list[SensorDefinition]:
     connections = loaded.connections
     of_webhooks = [*inbox_sensors(connections), *renewing_sensors(connections)]
     of_changes = [*outbox_sensors(connections, loaded.kinds), *delivering_sensors(loaded.kinds)]
-    of_health = [outside_sensor(connections), *alerting_sensors(connections)]
+    of_health = [outside_sensor(connections), alerts_sensor(connections)]
     return [*sensors(connections), *of_webhooks, *of_changes, *of_health]
 
 

@@ -28,6 +28,7 @@ from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_connection
 from integrations_pipeline.store.server import EmbeddedServer
 from integrations_pipeline_tests import patience
+from integrations_pipeline_tests.client.source import Source
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 300.0
@@ -317,6 +318,33 @@ def test_a_bare_dagster_dev_works_in_a_checkout_and_leaves_nothing(checkout: Pat
     until(lambda: not dev.left())
     assert not list(checkout.glob(".tmp_dagster_home*"))
     assert EmbeddedServer(checkout / ".integrations").pid is None
+
+
+@pytest.mark.long
+def test_the_daemon_tells_people_what_broke_and_what_healed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No run is launched by hand while it is broken: the first sync fails by itself, and the sensor tells it."""
+    for demo in (root / "connections").iterdir():
+        demo.unlink()
+    file = root / "connections" / "told.yaml"
+    text = SLOW.replace("slow", "told") + "alerts: [{env: TOLD_ALERTS}]\n"
+    file.write_text(text.replace("URL", "https://api.example.com/v1"))
+    source = Simulation(load_connection("told", Home(root)), records=20)
+    source.switch(["401"])
+    with serve([source]) as running, Source(lambda seen: {}) as chat:
+        monkeypatch.setenv("TOLD_ALERTS", chat.url.replace("http:", "json:"))
+        file.write_text(text.replace("URL", source.url(running.port)))
+        up = Up(root)
+        try:
+            until(lambda: chat.seen)
+            (message,) = [seen.json for seen in chat.seen]
+            assert message["title"] == "broken: told: credentials"
+            assert re.search(rf"see: http://127.0.0.1:{up.port}/runs/[0-9a-f-]+", message["message"])
+            source.switch([])
+            until(lambda: up.launch("told/things"))
+            until(lambda: len(chat.seen) > 1)
+            assert [seen.json["title"] for seen in chat.seen[1:]] == ["healed: told: credentials"]
+        finally:
+            up.stop()
 
 
 def test_one_up_per_home(root: Path) -> None:

@@ -88,8 +88,14 @@ def test_a_stream_that_failed_in_words_is_told_once_with_its_run(house: House, c
     assert f"/runs/{run.run_id}" in message["message"]
 
 
-def test_no_sensor_where_nobody_is_told(crm: House) -> None:
-    assert "alerts" not in {one.name for one in crm.definitions().sensors or []}
+def test_what_is_wrong_is_known_also_where_nobody_is_told(crm: House) -> None:
+    crm.simulations["crm"].switch(["404 on contacts"])
+    crm.run("crm/contacts", tags=OF_CRM)
+    (said,) = tick(crm, "alerts")
+    assert isinstance(said, SkipReason) and said.skip_message == "1 open alerts, 0 messages sent, 0 not taken"
+    assert crm.ask("SELECT connection, stream, condition FROM integrations.alert") == [
+        ("crm", "contacts", "run_failure")
+    ]
 
 
 def test_what_is_expected_is_a_check_with_its_number(house: House) -> None:

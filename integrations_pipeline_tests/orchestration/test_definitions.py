@@ -66,7 +66,7 @@ def test_few_jobs_whatever_the_connections(home: Home) -> None:
     (poll,) = repository.schedule_defs  # deals: 7m divides no hour, the sensor sees to it
     assert (poll.name, poll.job_name, poll.default_status) == ("poll_crm", "sync", DefaultScheduleStatus.RUNNING)
     assert {sensor.name for sensor in repository.sensor_defs} == {
-        "poll_due", "resume_deferred", "full_refresh_due", "read_outside_runs",
+        "poll_due", "resume_deferred", "full_refresh_due", "read_outside_runs", "alerts",
     }  # fmt: skip
     assert {sensor.default_status for sensor in repository.sensor_defs} == {DefaultSensorStatus.RUNNING}
 
