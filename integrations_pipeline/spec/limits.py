@@ -171,6 +171,12 @@ SESSION_HOURS = 12
 PAGE_ROWS = 100
 """Of quarantine, conflicts or dead letters on one page; the others are counted, and come up as these are decided."""
 
+PREVIEW_RECORDS = 5_000
+"""Stored records that an edited mapping is tried on while somebody waits: half a second."""
+
+PREVIEW_SAMPLES = 20
+"""Records of each sort that a preview shows; a person reads no more."""
+
 EDIT_DAYS = 30
 """An edit through the gateway can be followed as long, and its idempotency key makes no second record."""
 

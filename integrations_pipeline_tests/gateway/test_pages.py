@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html import unescape
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
@@ -314,3 +315,101 @@ def test_a_dead_event_is_tried_again_or_given_up(site: Site) -> None:
     assert "No dead letter is open" in visit.follow().text
     rows = site.shop.door.rows("SELECT status FROM integrations.inbox ORDER BY id")
     assert [row["status"] for row in rows] == ["received", "discarded"]
+
+
+def area_of(shown: Shown) -> str:
+    found = re.search(r"<textarea[^>]*>\n(.*?)</textarea>", shown.html, re.S)
+    assert found, shown.text
+    return unescape(found[1])
+
+
+YAML = """# our shop
+connection: acme
+every: 15m      # often enough
+api: {url: URL, pagination: {type: cursor, read: next, send: after}}
+streams:
+  contacts:
+    request: GET /contacts
+    records: items
+    primary_key: id
+    map:
+      to: customer
+      fields:
+        email: email
+        name: name   # as they sign
+# the end
+"""
+
+
+def written(shop: Shop) -> Path:
+    """The connection's file as a person writes it, synced once."""
+    file = shop.door.home / "connections" / "acme.yaml"
+    file.write_text(YAML.replace("URL", shop.source.url))
+    shop.tables["contacts"] = {key: contact(key) for key in ("ann", "bob")}
+    shop.tables["contacts"]["cat"] = {**contact("cat"), "nick": "kitty"}
+    shop.poll("contacts")
+    return file
+
+
+def test_a_mapping_is_previewed_and_saved_with_all_comments(shop: Shop) -> None:
+    file = written(shop)
+    before = file.read_text()
+    with opened(shop, "") as site:
+        visit = site.visit()
+        block = area_of(visit.get("/mapping/acme/contacts"))
+        assert block == "to: customer\nfields:\n  email: email\n  name: name   # as they sign\n"
+        new = block.replace("name: name ", "name: {first: [nick, name]} ")
+        shown = visit.post("/mapping/acme/contacts", {"block": new, "do": "preview", "known": known_in(visit)})
+        assert "Of 3 stored records: ! 1 would change ✓ 0 would fail name in 1" in shown.text
+        assert file.read_text() == before, "a preview writes nothing"
+        known = known_in(visit)
+        visit.post("/mapping/acme/contacts", {"block": new, "do": "save", "known": known})
+        assert "Saved" in visit.follow().text
+        assert file.read_text() == before.replace("name: name ", "name: {first: [nick, name]} ")
+        late = visit.post("/mapping/acme/contacts", {"block": block, "do": "save", "known": known})
+        assert (late.status, "changed meanwhile" in late.text) == (409, True)
+    shop.poll("contacts")
+    assert [row["name"] for row in shop.door.rows("SELECT name FROM canonical.customer ORDER BY email")] == [
+        "Ann", "Bob", "kitty"
+    ]  # fmt: skip
+
+
+def test_a_mapping_that_would_fail_or_is_wrong_is_told(shop: Shop) -> None:
+    file = written(shop)
+    before = file.read_text()
+    with opened(shop, "") as site:
+        visit = site.visit()
+        block = area_of(visit.get("/mapping/acme/contacts"))
+        failing = block.replace("name: name ", "name: {from: nick, required: true} ")
+        shown = visit.post("/mapping/acme/contacts", {"block": failing, "do": "preview", "known": known_in(visit)})
+        assert "2 would fail" in shown.text
+        for wrong, why in (("name: [", "bracket"), (block.replace("email: email", "emial: email"), "did you mean")):
+            shown = visit.post("/mapping/acme/contacts", {"block": wrong, "do": "save", "known": known_in(visit)})
+            assert (shown.status, why in shown.text) == (409, True), shown.text
+            assert area_of(shown) == wrong, "what was typed isn't lost"
+    assert file.read_text() == before
+
+
+def known_in(visit: Visit) -> str:
+    found = re.search(r'name="known" value="([0-9a-f]+)"', visit.last.html if visit.last else "")
+    assert found
+    return found[1]
+
+
+def test_a_connectors_mapping_is_changed_in_the_connections_file_only(shop: Shop) -> None:
+    connectors = shop.door.home / "connectors"
+    connectors.mkdir()
+    head, streams = YAML.replace("URL", shop.source.url).replace("# our shop\nconnection: acme\n", "").split("streams:")
+    (connectors / "shopper.yaml").write_text(f"connector: shopper\nstreams:{streams}")
+    file = shop.door.home / "connections" / "acme.yaml"
+    file.write_text(f"# ours\nconnection: acme\nuses: shopper\n{head}")
+    with opened(shop, "") as site:
+        visit = site.visit()
+        block = area_of(visit.get("/mapping/acme/contacts"))
+        assert block.startswith("to: customer\n") and "# as they sign" in block
+        new = block.replace("email: email", "email: mail").replace("  name: name   # as they sign\n", "")
+        visit.post("/mapping/acme/contacts", {"block": new, "do": "save", "known": known_in(visit)})
+        assert "Saved" in visit.follow().text
+    mapped = shop.connection().streams["contacts"].map
+    assert mapped is not None and list(mapped.fields) == ["email"] and str(mapped.fields["email"].from_) == "mail"
+    assert file.read_text().startswith(f"# ours\nconnection: acme\nuses: shopper\n{head}")

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from integrations_pipeline.gateway.access import Access
 from integrations_pipeline.gateway.bodies import Bodies, Refused
 from integrations_pipeline.gateway.doors import Doors
-from integrations_pipeline.gateway.pages import conflicts, letters, quarantine, status
+from integrations_pipeline.gateway.pages import conflicts, letters, mapping, quarantine, status
 from integrations_pipeline.gateway.pages.asked import (
     HEADERS,
     Asked,
@@ -77,6 +77,8 @@ class Pages:
             route(letters.PATH, self._reading(letters.show)),
             route(f"{letters.PATH}/retry", letters.retry, "POST"),
             route(f"{letters.PATH}/discard", letters.discard, "POST"),
+            route(mapping.PATH, mapping.show),
+            route(mapping.PATH, mapping.submit, "POST"),
             Route("/login", login, methods=["GET", "POST"]),
             Route("/logout", logout, methods=["POST"]),
             Route(style_path(), serve_style),

@@ -173,7 +173,8 @@ def stream_name(one: StreamFacts) -> Any:
     asset = (
         link(f"{url}/assets/{place}", "in Dagster", aria_label=f"{place} in Dagster", class_="aside") if url else None
     )
-    return el("span", one.status.stream, " ", asset)
+    mapping = link(f"/mapping/{place}", "mapping", aria_label=f"the mapping of {place}", class_="aside")
+    return el("span", one.status.stream, " ", mapping, " ", asset)
 
 
 def stream_row(one: StreamFacts, now: datetime) -> list[Any]:

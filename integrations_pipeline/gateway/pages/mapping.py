@@ -1,0 +1,183 @@
+"""`/mapping/<connection>/<stream>`: a stream's mapping edited, tried on the stored records, and saved into its file."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.responses import Response
+
+from integrations_pipeline.client.redaction import redactor
+from integrations_pipeline.gateway.pages.asked import Asked, button, notice, page, see_other
+from integrations_pipeline.gateway.pages.elements import Html, el, joined, pill, table
+from integrations_pipeline.gateway.pages.reloading import reload_dagster
+from integrations_pipeline.gateway.pages.samples import masked, plain, sample
+from integrations_pipeline.spec import editing
+from integrations_pipeline.spec.connection import Connection
+from integrations_pipeline.spec.errors import ConfigError
+from integrations_pipeline.spec.home import Home
+from integrations_pipeline.spec.limits import PREVIEW_RECORDS, PREVIEW_SAMPLES
+from integrations_pipeline.spec.loading import load_connection, yaml_files
+from integrations_pipeline.spec.yaml_text import parse_document, to_yaml
+from integrations_pipeline.store.stored import live_records
+from integrations_pipeline.sync.preview import Preview, Previewed, preview
+
+PATH = "/mapping/{connection}/{stream}"
+
+
+@dataclass(frozen=True)
+class Edited:
+    """A stream's mapping. ``text`` is the connection's file; ``base`` the connector's, where the mapping is its: what
+    is changed then is written over it, into the connection's file."""
+
+    connection: Connection
+    stream: str
+    text: str
+    base: str | None
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        return "streams", self.stream, "map"
+
+    @property
+    def block(self) -> str:
+        """The mapping as YAML, with its comments; empty where there is none."""
+        return editing.block_text(self.text if self.base is None else self.base, self.path) or ""
+
+    def with_block(self, block: str) -> str:
+        """The file's text with another mapping. Raises ConfigError."""
+        if self.base is None:
+            return editing.edited(self.text, self.path, block)
+        wanted = editing.data_of(block)
+        over = editing.override(editing.value_at(parse_document(self.base, "").data, self.path), wanted)
+        return editing.edited(self.text, self.path, to_yaml(over)) if over else self.text
+
+
+def opened(asked: Asked) -> Edited:
+    """Raises ConfigError where there is no such connection or stream."""
+    named, home = asked.http.path_params, asked.doors.home
+    connection = load_connection(named["connection"], home)
+    if named["stream"] not in connection.streams or connection.file is None:
+        raise ConfigError(f"connection {connection.name} has no stream {named['stream']}", next="see the status page")
+    text, path = editing.read(connection.file), ("streams", named["stream"], "map")
+    base = None if path in editing.spans(text) else connector_text(parse_document(text, "").data.get("uses"), home)
+    mapped = base is not None and path in editing.spans(base)
+    return Edited(connection, named["stream"], text, base if mapped else None)
+
+
+def connector_text(name: object, home: Home) -> str | None:
+    """The file of a connector; None where the connection uses none."""
+    files = (file for folder in home.connectors for file in yaml_files(folder) if file.stem == name)
+    return next((editing.read(file) for file in files), None)
+
+
+def show(asked: Asked) -> Response:
+    edited = opened(asked)
+    saved = notice("good", "Saved. The next run shapes what is stored with it.") if asked.given("saved") else None
+    return shown(asked, edited, edited.block, saved)
+
+
+def shown(asked: Asked, edited: Edited, block: str, *results: Any, ready: bool = False, status: int = 200) -> Response:
+    file = edited.connection.file
+    assert file is not None
+    place = f"connections/{file.name}"
+    where = (
+        f"From {place}."
+        if edited.base is None
+        else f"From the connector; what you change is written over it, in {place}."
+    )
+    save = button(f"Save to {place}", "save", name="do", value="save") if ready else None
+    form = asked.form_to(
+        asked.http.url.path,
+        el("label", "The stream's map, in YAML", for_="block"),
+        el("textarea", "\n" + block, id="block", name="block", rows=max(10, min(30, block.count("\n") + 2)),
+           spellcheck="false", autocapitalize="off", aria_describedby="where"),
+        el("p", where, id="where", class_="faint"),
+        el("input", type="hidden", name="known", value=editing.digest(edited.text)),
+        el("p", button("Preview", name="do", value="preview"), " ", save),
+    )  # fmt: skip
+    title = f"Mapping of {edited.connection.name}/{edited.stream}"
+    beside = el("div", el("h2", "A stored record"), el("pre", example(asked, edited)), class_="beside")
+    return page(asked, title, results, el("div", el("div", form), beside, class_="columns"), status=status)
+
+
+def example(asked: Asked, edited: Edited) -> str:
+    """One raw record, so that its paths can be read off."""
+    with asked.store.borrow() as session:
+        for _, text in live_records(session, edited.connection.name, edited.stream, 1):
+            return sample(text, redactor(edited.connection.name, asked.doors.home))
+    return "none is stored yet: sync the stream first"
+
+
+def submit(asked: Asked) -> Response:
+    """Previews or saves; a text that is wrong is shown again with why."""
+    edited, block = opened(asked), asked.form.get("block", "")
+    assert edited.connection.file is not None
+    try:
+        if asked.form.get("known") != editing.digest(edited.text):
+            raise ConfigError("the file was changed meanwhile", next="look at it again: reload the page")
+        text = edited.with_block(block)
+        after = editing.as_loaded(text, edited.connection.file, asked.doors.home)
+        if asked.form.get("do") == "save":
+            editing.save(text, edited.connection.file, asked.doors.home, asked.form.get("known"))
+            asked.doors.refresh()
+            reload_dagster()
+            return see_other(f"{asked.http.url.path}?saved=1")
+        results = previewed(asked, edited, after, text)
+    except ConfigError as error:
+        wrong = notice("bad", error.what, el("br"), f"Next: {error.next}.")
+        return shown(asked, edited, block, wrong, status=409)
+    return shown(asked, edited, block, results, ready=text != edited.text)
+
+
+def previewed(asked: Asked, edited: Edited, after: Connection, text: str) -> Html:
+    name, stream = edited.connection.name, edited.stream
+    with asked.store.borrow() as session:
+        records = live_records(session, name, stream, PREVIEW_RECORDS)
+    kinds = asked.doors.kinds
+    found = preview(edited.connection.streams[stream], after.streams[stream], kinds, records, PREVIEW_SAMPLES)
+    knows = redactor(name, asked.doors.home)
+    rows = ([one.external_id, verdict(one), knows_less(knows.text, one)] for one in found.samples)
+    listed = table("Records that change", ("record", "would", "before → after"), rows) if found.samples else None
+    lines = list(difflib.unified_diff(edited.text.splitlines(), text.splitlines(), "before", "after", "", "", 2, ""))
+    file = [el("h2", "The file"), el("pre", (diffed(line) for line in lines[2:]), class_="diff")] if lines else None
+    return joined(el("h2", "Preview"), counts(found), listed, file)
+
+
+def counts(found: Preview) -> Html:
+    most = found.records == PREVIEW_RECORDS
+    looked_at = f"Of the first {found.records:,} records" if most else f"Of {found.records:,} stored records"
+    parts = [
+        pill("warn" if found.changed else "good", f"{found.changed:,} would change"),
+        pill("bad" if found.failing else "good", f"{found.failing:,} would fail"),
+        pill("good", f"{found.mended:,} would come in") if found.mended else None,
+    ]
+    fields = ", ".join(f"{name} in {count:,}" for name, count in found.fields.items())
+    return el("p", looked_at, ": ", ((part, " ") for part in parts if part), el("br"), fields or "no field changes",
+              role="status")  # fmt: skip
+
+
+def verdict(one: Previewed) -> Html:
+    return pill("bad", "fail") if one.problems else pill("warn", "change")
+
+
+def knows_less(hide: Any, one: Previewed) -> Html:
+    """The fields of a sample, masked."""
+    changes = (
+        el("li", el("strong", name), ": ", el("del", value(hide, name, was)), " → ", el("ins", value(hide, name, now)))
+        for name, (was, now) in one.changes.items()
+    )
+    problems = (
+        el("li", el("strong", each["field"] or "the row"), ": ", hide(each["message"])) for each in one.problems
+    )
+    return el("ul", problems, changes, class_="notes")
+
+
+def value(hide: Any, name: str, given: Any) -> str:
+    return "empty" if given is None else str(hide(plain(masked(given, name))))
+
+
+def diffed(line: str) -> list[Any]:
+    name = {"+": "ins", "-": "del"}.get(line[:1])
+    return [el(name, line) if name else line, "\n"]
