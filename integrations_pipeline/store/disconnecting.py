@@ -53,7 +53,7 @@ ALL_STOPPED = "SELECT DISTINCT connection FROM integrations.stream_state WHERE N
 STOPPED = "SELECT EXISTS (SELECT FROM integrations.stream_state WHERE connection = %s AND NOT active)"
 OWNED_TABLES = (
     "link", "quarantine", "seen", "missing", "decision", "run_log", "rate_limit", "inbox", "dead_letter", "breaker",
-    "token", "profile", "drift", "http_log", "alert",
+    "token", "profile", "drift", "http_log", "alert", "outbox", "merge_state", "conflict",
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from integrations_pipeline.spec.errors import LeaseHeld
 from integrations_pipeline.store import outbox
+from integrations_pipeline.store.disconnecting import drop
 from integrations_pipeline.store.outbox import Change, Payload
 from integrations_pipeline.store.outboxed import change_groups, outbox_change
 
@@ -299,3 +300,10 @@ def test_what_ended_long_ago_is_taken_away(session: psycopg.Connection[Any]) -> 
                     [ANNA])  # fmt: skip
     assert outbox.prune(session) == 1
     assert len(statuses(session)) == 1
+
+
+def test_a_connection_whose_data_is_dropped_sends_nothing_more(session: psycopg.Connection[Any]) -> None:
+    queue(session, ANNA)
+    kept = queue(session, ANNA, connection="shop")
+    drop(session, "crm", keep_data=False)
+    assert statuses(session) == {kept: "queued"}

@@ -42,6 +42,8 @@ KEYED = {"idempotency": {"send": "header Idempotency-Key", "kept": "1d"}}
 FINDABLE = {"set": {"ref": "<reference>"}, "find": {"request": "GET /find", "query": {"ref": "<reference>"},
                                                    "records": "items"}}  # fmt: skip
 CONDITIONAL = {"update": {"request": "PATCH /people/<external_id>", "headers": {"If-Match": "<record.version>"}}}
+BATCHED = {"batch": {"update": "POST /batch", "size": 10, "body": {"inputs": "<items>"}, "set": {"id": "<external_id>"},
+                    "results": "results", "by": "id", "status": "status"}}  # fmt: skip
 LOST = Reply(raw=[])
 """The connection is closed without an answer."""
 
@@ -92,12 +94,21 @@ class Provider:
     def done(self, seen: Seen) -> Reply:
         if seen.path == "/people":
             return self.created(seen.json) if seen.method == "POST" else Reply({"items": [*self.people.values()]})
+        if seen.path == "/batch":
+            return Reply({"results": [self.item(one) for one in seen.json["inputs"]]}, 207)
         if seen.path == "/find":
             return Reply({"items": [one for one in self.people.values() if one.get("ref") == seen.one("ref")]})
         return self.one(seen, seen.path.rsplit("/", 1)[1])
 
     def created(self, fields: dict[str, Any]) -> Reply:
         return Reply(self.people[self.add(**self.normalise(fields))], 201)
+
+    def item(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """One of a batch; a record without a name is refused."""
+        if "name" in fields and not fields["name"]:
+            return {"id": fields["id"], "status": 422}
+        self.edit(fields["id"], **fields)
+        return {"status": 200, **self.people[fields["id"]]}
 
     def one(self, seen: Seen, key: str) -> Reply:
         if key not in self.people:
@@ -119,11 +130,12 @@ class Desk:
     def __init__(self, database_url: str, source: Source, provider: Provider):
         self.database_url, self.source, self.provider = database_url, source, provider
         self.write: dict[str, Any] = {**WRITE}
+        self.stream: dict[str, Any] = {**STREAM}
         self.retry: dict[str, Any] = {"attempts": 1}
 
     def connection(self) -> Connection:
         api = {"url": self.source.url, "auth": {"type": "none"}, "pagination": {"type": "single_page"}}
-        streams = {"people": {**STREAM, "write": self.write}}
+        streams = {"people": {**self.stream, "write": self.write}}
         return Connection.model_validate(
             {"connection": "crm", "api": {**api, "retry": self.retry, "timeout": "5s"}, "streams": streams}
         )
@@ -164,10 +176,10 @@ class Desk:
         )
         return str(row[0])
 
-    def edit(self, name: str, **fields: Any) -> None:
+    def edit(self, called: str, /, **fields: Any) -> None:
         """A record is edited here."""
         assignments = ", ".join(f"{field} = %s" for field in fields)
-        self.rows(f"UPDATE canonical.person SET {assignments} WHERE name = %s", *fields.values(), name)
+        self.rows(f"UPDATE canonical.person SET {assignments} WHERE name = %s", *fields.values(), called)
 
     def outbox(self, columns: str = "operation, status, outcome") -> list[tuple[Any, ...]]:
         return self.rows(f"SELECT {columns} FROM integrations.outbox ORDER BY id")

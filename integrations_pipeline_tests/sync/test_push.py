@@ -9,11 +9,11 @@ from uuid import uuid4
 
 import pytest
 
-from integrations_pipeline.spec.limits import PUSH_MERGES
+from integrations_pipeline.spec.limits import PUSH_MERGES, PUSH_TRIES
 from integrations_pipeline.store.lease import take_lease
 from integrations_pipeline.store.store import Store
 from integrations_pipeline_tests.client.source import Reply, Seen, Source
-from integrations_pipeline_tests.sync.provider import CONDITIONAL, FINDABLE, KEYED, LOST, Desk, Provider
+from integrations_pipeline_tests.sync.provider import BATCHED, CONDITIONAL, FINDABLE, KEYED, LOST, Desk, Provider
 
 
 @pytest.fixture
@@ -287,3 +287,103 @@ def test_two_pushes_at_once_send_each_change_once(desk: Desk) -> None:
         thread.join()
     assert sum(one.changes["sent"] for one in found) == 40
     assert len(desk.provider.people) == 42 and len(desk.sent("POST")) == 40
+
+
+def test_changes_alike_share_a_request_and_each_has_an_outcome_of_its_own(desk: Desk) -> None:
+    for number in range(23):
+        desk.provider.add(name=f"P{number}")
+    desk.sync()
+    desk.write |= BATCHED
+    desk.rows("UPDATE canonical.person SET email = name WHERE name LIKE 'P%%'")
+    desk.rows("UPDATE canonical.person SET name = '' WHERE name = 'P7'")
+    assert desk.push().changes == {"sent": 22, "dead": 1}
+    assert [len(one.json["inputs"]) for one in desk.sent()] in ([10, 10, 3], [10, 3, 10], [3, 10, 10])
+    people = [one for one in desk.provider.people.values() if one["name"].startswith("P")]
+    assert [one["name"] for one in people if one["email"] != one["name"]] == ["P7"]
+    desk.sync()
+    assert not desk.push().changes
+
+
+def test_a_lost_batch_is_settled_one_by_one(desk: Desk) -> None:
+    desk.write |= BATCHED
+    desk.provider.after = lambda seen: LOST if seen.path == "/batch" else None
+    desk.rows("UPDATE canonical.person SET email = name")
+    assert desk.push().changes == {"unsure": 2}
+    desk.due()
+    assert desk.push().changes == {"sent": 2}
+    assert [one.path for one in desk.sent()] == ["/batch", "/people/p1", "/people/p2"]
+
+
+def test_what_replaces_the_record_sends_all_of_it(desk: Desk) -> None:
+    """A field that nobody touched goes as the source has it, also where our form of it is another one."""
+    desk.write |= {"update": "PUT /people/<external_id>", "conflict": {"default": "remote_wins"}}
+    desk.provider.normalise = lambda fields: {**fields, "name": (fields.get("name") or "").upper()}
+    desk.edit("Anna", name="Annie")
+    desk.push()
+    desk.rows("UPDATE canonical.person SET email = 'a@new.example' WHERE name = 'Annie'")
+    desk.push()
+    assert [one.json for one in desk.sent("PUT")] == [
+        {"name": "Annie", "email": "anna@a.example", "boss": None},
+        {"name": "Annie", "email": "a@new.example", "boss": None},
+    ]
+    desk.sync()
+    assert not desk.push().changes
+
+
+def test_through_an_outage_everything_is_kept_and_leaves_afterwards(desk: Desk) -> None:
+    """Every request is answered 503: the breaker opens, and what waits is not tried up."""
+    desk.write |= KEYED
+    for number in range(30):
+        desk.insert(f"P{number}")
+    desk.provider.instead = lambda seen: Reply({"error": "down"}, 503)
+    found = desk.push()
+    assert found.status == "deferred" and found.error is not None and found.error.error_class == "breaker_open"
+    assert found.requests < 30 and len(desk.provider.people) == 2
+    desk.provider.instead = lambda seen: None
+    desk.rows("DELETE FROM integrations.breaker")
+    desk.due()
+    assert desk.push().changes["sent"] == 30
+    assert len(desk.provider.people) == 32
+    assert desk.rows("SELECT count(*) FROM integrations.dead_letter") == [(0,)]
+
+
+def test_what_only_fails_while_others_go_through_is_given_up(desk: Desk) -> None:
+    desk.edit("Anna", email="poison")
+    desk.provider.instead = lambda seen: (
+        Reply({}, 500) if seen.method == "PATCH" and "poison" in str(seen.json) else None
+    )
+    assert desk.push().changes == {"unsure": 1}
+    desk.rows("UPDATE integrations.outbox SET tries = %s", PUSH_TRIES)
+    desk.due()
+    assert desk.push().changes == {"unsure": 1}, "the source has answered nothing else since: it may be down"
+    desk.edit("Bert", email="bert@b.example")
+    assert desk.push().changes == {"sent": 1}
+    desk.due()
+    assert desk.push().changes == {"dead": 1}
+
+
+def test_an_edit_that_comes_while_its_write_is_under_way_is_not_lost(desk: Desk) -> None:
+    """The source's own edit is taken while ours is on its way; what the write overwrote there is sent again."""
+
+    def meanwhile(seen: Seen) -> None:
+        if seen.method == "PATCH" and len(desk.sent()) == 1:
+            desk.rows("UPDATE canonical.person SET email = 'theirs@a.example' WHERE name = 'Anna'")
+
+    desk.provider.after = meanwhile
+    desk.edit("Anna", email="ours@a.example")
+    desk.push()
+    assert desk.provider.people["p1"]["email"] == "theirs@a.example"
+    desk.sync()
+    assert not desk.push().changes
+
+
+def test_a_conflict_of_a_source_without_get_waits_for_the_poll(desk: Desk) -> None:
+    desk.write |= CONDITIONAL
+    desk.stream["get"] = None
+    desk.provider.edit("p1", name="Annabel")
+    desk.edit("Anna", email="anna@b.example")
+    assert desk.push().changes == {"merged_again": 1}
+    desk.sync()
+    desk.due()
+    assert desk.push().changes == {"sent": 1}
+    assert desk.provider.people["p1"]["name"] == "Annabel"
