@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from threading import Event
@@ -180,6 +181,15 @@ class Client:
     def find(self, stream_name: str, change: Change) -> dict[str, Any] | None:
         """The record that a change whose answer was lost has made, by `write.find`; None where there surely is none."""
         return self._writer(stream_name).find(change)
+
+    @contextmanager
+    def beside_reads(self) -> Iterator[None]:
+        """Until the block ends its requests share the rate limit with polls, instead of going before them."""
+        before, self._exchange.priority = self._exchange.priority, Priority.POLL
+        try:
+            yield
+        finally:
+            self._exchange.priority = before
 
     def send(self, call: Call, values: Mapping[str, Any], *, private: bool = False) -> Answer:
         """Any declared call. ``values``: placeholder → value. A POST or PATCH whose answer got lost isn't repeated.

@@ -85,7 +85,7 @@ class Unbroken:
 
 
 class Exchange:
-    """The connection's one way out. Safe to use from several threads."""
+    """The connection's one way out. Safe to use from several threads. ``priority`` may be changed at any time."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Exchange:
     ):
         self._api, self._session, self._builder, self._redactor = api, session, builder, redactor
         self._limiter, self._breaker, self._clock = limiter, breaker, clock
-        self._priority, self._meter, self._proof, self._notes = priority, meter, proof, notes
+        self.priority, self._meter, self._proof, self._notes = priority, meter, proof, notes
 
     def answer(self, request: Request, asked: Asked, stop: Event) -> tuple[Answer, ErrorClass | None]:
         """The answer, with `end_of_list` or `ignore` where it was declared to mean that.
@@ -196,7 +196,7 @@ class Exchange:
         waiting.check()
         limits = self._limits_of(request)
         hold = partial(waiting.hold, reason="the rate limit")
-        while wait := self._limiter.reserve(limits, self._priority, hold):
+        while wait := self._limiter.reserve(limits, self.priority, hold):
             hold(wait)
             self._breaker.before_call()  # it may have opened meanwhile, or the time for a probe have passed
             if self._limiter.still_granted():

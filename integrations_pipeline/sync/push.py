@@ -38,7 +38,8 @@ EXTEND_SECONDS = 30.0
 """How often a living push extends its leases of two minutes."""
 
 LOOK_SECONDS = 5.0
-"""How often a long push looks for further edits, and lands what was answered meanwhile."""
+"""How often a long push looks for further edits, and lands what was answered meanwhile. One that has taken as long goes
+before polls no more."""
 
 
 @dataclass
@@ -160,8 +161,8 @@ class Pushing:
             return
         self.left = limit if limit is not None else 2**62
         self.merge()
-        with ThreadPoolExecutor(PUSH_AT_ONCE, thread_name_prefix="push") as pool, self.held():
-            looked = self.clock.monotonic_seconds()
+        with ThreadPoolExecutor(PUSH_AT_ONCE, thread_name_prefix="push") as pool, self.held(), ExitStack() as sharing:
+            looked, long = self.clock.monotonic_seconds(), False
             while True:
                 self.fill(pool)
                 if not self.under_way:
@@ -171,6 +172,9 @@ class Pushing:
                     continue
                 self.gather()
                 if self.clock.monotonic_seconds() - looked >= LOOK_SECONDS:
+                    if not long:  # thousands of changes would keep polls waiting until the last of them has left
+                        sharing.enter_context(self.client.beside_reads())
+                    long = True
                     self.land()
                     self.merge()
                     looked = self.clock.monotonic_seconds()

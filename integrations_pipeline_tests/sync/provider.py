@@ -131,20 +131,25 @@ class Desk:
         self.database_url, self.source, self.provider = database_url, source, provider
         self.write: dict[str, Any] = {**WRITE}
         self.stream: dict[str, Any] = {**STREAM}
+        self.limits: list[str] = []
         self.retry: dict[str, Any] = {"attempts": 1}
 
     def connection(self) -> Connection:
         api = {"url": self.source.url, "auth": {"type": "none"}, "pagination": {"type": "single_page"}}
         streams = {"people": {**self.stream, "write": self.write}}
         return Connection.model_validate(
-            {"connection": "crm", "api": {**api, "retry": self.retry, "timeout": "5s"}, "streams": streams}
+            {
+                "connection": "crm",
+                "api": {**api, "retry": self.retry, "timeout": "5s", "limits": self.limits},
+                "streams": streams,
+            }
         )
 
     @contextmanager
-    def opened(self) -> Any:
+    def opened(self, priority: Priority = Priority.EVENT) -> Any:
         connection = self.connection()
         with Store(self.database_url) as store:
-            client = Client(connection, limiter=store.limiter(connection), priority=Priority.EVENT, secrets={},
+            client = Client(connection, limiter=store.limiter(connection), priority=priority, secrets={},
                             breaker=store.breaker(connection))  # fmt: skip
             try:
                 yield connection, client, store, KINDS

@@ -10,9 +10,12 @@ from uuid import uuid4
 import pytest
 
 from integrations_pipeline.spec.limits import PUSH_MERGES, PUSH_TRIES
+from integrations_pipeline.spec.ports import Priority
 from integrations_pipeline.store.lease import take_lease
 from integrations_pipeline.store.store import Store
+from integrations_pipeline.sync import push as pushing
 from integrations_pipeline_tests.client.source import Reply, Seen, Source
+from integrations_pipeline_tests.patience import until
 from integrations_pipeline_tests.sync.provider import BATCHED, CONDITIONAL, FINDABLE, KEYED, LOST, Desk, Provider
 
 
@@ -387,3 +390,20 @@ def test_a_conflict_of_a_source_without_get_waits_for_the_poll(desk: Desk) -> No
     desk.due()
     assert desk.push().changes == {"sent": 1}
     assert desk.provider.people["p1"]["name"] == "Annabel"
+
+
+def test_a_long_push_lets_reads_through(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both want all of the rate limit: a read is answered long before the last change has left."""
+    monkeypatch.setattr(pushing, "LOOK_SECONDS", 0.0)
+    desk.limits = ["20 per 1s"]
+    for number in range(80):
+        desk.insert(f"P{number}")
+    pushed = threading.Thread(target=desk.push)
+    pushed.start()
+    until(lambda: desk.sent("POST"))
+    with desk.opened(Priority.POLL) as (_, client, _, _):
+        for _ in range(3):
+            list(client.pages("people"))
+    left = 80 - len(desk.sent("POST"))
+    pushed.join()
+    assert left > 0 and len(desk.provider.people) == 82
