@@ -24,6 +24,7 @@ class Answer:
     request_id: str | None
     url: str = field(repr=False)  # may hold a credential: only for joining links
     cookies: tuple[str, ...] = field(default=(), repr=False)  # each Set-Cookie as it came
+    call: int | None = None  # its entry in the call log
 
     def read(self, place: ReadPlace, parent: Any = None) -> Any:
         """The value at a place of this answer, or of the parent record it was asked for, else MISSING."""

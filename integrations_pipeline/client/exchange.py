@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from threading import Event
@@ -184,9 +184,9 @@ class Exchange:
                 received = self._send(proved, asked, deadline, stop, note)
                 if received.status not in MOVED:
                     with answered(asked):
-                        found = self._understand(received, request, asked)
-                    self._tell(note, found, asked)
-                    return found
+                        answer, meaning = self._understand(received, request, asked)
+                    self._tell(note, answer, meaning, asked)
+                    return replace(answer, call=note.call.id), meaning
                 request = self._moved(request, received)
         raise ContractError(f"the source redirected {REDIRECTS} times in a row")
 
@@ -210,9 +210,8 @@ class Exchange:
         reads = asked.repeatable and not asked.private
         return self._notes.call(request, url, waiting, stream=asked.stream, private=asked.private, reads=reads)
 
-    def _tell(self, note: Note, found: tuple[Answer, ErrorClass | None], asked: Asked) -> None:
+    def _tell(self, note: Note, answer: Answer, meaning: ErrorClass | None, asked: Asked) -> None:
         """What a good answer means, for the call log."""
-        answer, meaning = found
         note.call.outcome = meaning or "ok"
         if meaning is None and asked.count is not None and answer.status < 300:
             note.call.rows = asked.count(answer.document)

@@ -228,6 +228,7 @@ class ListReader:
             validator=validator_of(plan.probe, answer) if number == 0 else None,
             not_modified=answer.status == 304,
             window_full=full,
+            call=answer.call,
         )
         self._before, self._went_back = seen, False
         return page, plan.walk.expected(position, answer, items) if page.next and self._workers > 1 else ()

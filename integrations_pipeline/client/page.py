@@ -14,7 +14,7 @@ class Page:
     An item that is no object is passed on as it is, for quarantine. ``next`` is the bookmark: a plain JSON position
     from which ``Client.pages`` goes on; None only where the end is proven, or where ``window_full`` says that the
     source shows no more of this list (`max_records`), or ``circles``: its next page was read before, which is raised
-    after this one.
+    after this one. ``call`` is the entry of its request in the call log.
     """
 
     rows: list[Any]
@@ -28,3 +28,4 @@ class Page:
     not_modified: bool = False
     window_full: bool = False
     circles: bool = False
+    call: int | None = None

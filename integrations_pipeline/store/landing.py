@@ -68,6 +68,7 @@ class Chunk:
     ``parent_keys`` names the parent record of a child stream's row, ``rejected_parents`` that of a rejected one by its
     hash; a row below one of ``replaced_parents`` that is not in the chunk gets a tombstone, since such rows lie inside
     their parent and are replaced with it. ``profile`` and ``drift`` are what was learned of the rows.
+    ``calls``: the call (in the call log) that brought a row, by its external id, or a rejected one's hash.
     ``feed`` says that the rows tell of deletions: see `deleting.py`. ``then`` is done last in the same transaction.
     """
 
@@ -86,6 +87,7 @@ class Chunk:
     parent_keys: Mapping[str, str] = field(default_factory=dict)
     rejected_parents: Mapping[bytes, str] = field(default_factory=dict)
     replaced_parents: Sequence[str] = ()
+    calls: Mapping[str | bytes, int] = field(default_factory=dict)
     feed: FeedOrder | None = None
     profile: Sequence[FieldProfile] = ()
     drift: Sequence[Drift] = ()
@@ -102,11 +104,11 @@ class Chunk:
 TABLE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS landing (
     external_id text COLLATE "C" NOT NULL, payload jsonb NOT NULL, hash bytea NOT NULL,
-    version text COLLATE "C" NOT NULL, deleted boolean NOT NULL, parent_key text COLLATE "C"
+    version text COLLATE "C" NOT NULL, deleted boolean NOT NULL, parent_key text COLLATE "C", call bigint
 ) ON COMMIT DELETE ROWS
 """
-COLUMNS = ("external_id", "payload", "hash", "version", "deleted", "parent_key")
-TYPES = ("text", "bytea", "bytea", "text", "bool", "text")
+COLUMNS = ("external_id", "payload", "hash", "version", "deleted", "parent_key", "call")
+TYPES = ("text", "bytea", "bytea", "text", "bool", "text", "int8")
 
 # Judges each row against what is stored, writes those that change something, and the decisions. New rows go in order
 # of their keys, for the index's sake, and without ON CONFLICT, which costs half as much again: under the lease nobody
@@ -114,8 +116,10 @@ TYPES = ("text", "bytea", "bytea", "text", "bool", "text")
 # another parent) keeps its stamp. What an update changed is told key by key of the two payloads.
 LAND = """
 WITH judged AS MATERIALIZED (
-    SELECT external_id, payload, hash, version, deleted, parent_key, is_new, was_deleted, moved, unversioned, outcome,
-        CASE outcome WHEN 'updated' THEN (
+    SELECT external_id, payload, hash, version, deleted, parent_key, call, is_new, was_deleted, moved, unversioned,
+        outcome,
+        CASE outcome WHEN 'superseded' THEN jsonb_build_object('version', jsonb_build_array(version, held))
+        WHEN 'updated' THEN (
             SELECT jsonb_object_agg(key, jsonb_build_array(old -> key, value))
             FROM (SELECT key, value FROM jsonb_each(payload)
                   UNION ALL
@@ -123,7 +127,8 @@ WITH judged AS MATERIALIZED (
             WHERE value IS DISTINCT FROM old -> key)
         END AS changes
     FROM (
-        SELECT l.*, r.payload AS old, r.external_id IS NULL AS is_new, r.deleted_at IS NOT NULL AS was_deleted,
+        SELECT l.*, r.payload AS old, r.version AS held,
+            r.external_id IS NULL AS is_new, r.deleted_at IS NOT NULL AS was_deleted,
             r.external_id IS NOT NULL AND l.parent_key IS NOT NULL
                 AND l.parent_key IS DISTINCT FROM r.parent_key AS moved, r.version = '' AS unversioned,
             CASE
@@ -156,13 +161,13 @@ WITH judged AS MATERIALIZED (
       AND (j.outcome IN ('updated', 'deleted', 'still deleted')
            OR ((j.moved OR j.unversioned) AND j.outcome IN ('unchanged', 'repeated')))
 ), decided AS (
-    INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail)
+    INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail, call)
     SELECT %(run_id)s, %(connection)s, %(stream)s, external_id, 'raw',
         CASE outcome WHEN 'repeated' THEN 'superseded' ELSE outcome END,
         CASE outcome WHEN 'repeated' THEN 'a repeat within the run' WHEN 'superseded' THEN 'a newer version is stored'
                      WHEN 'deleted' THEN 'flagged by the source'
                      WHEN 'updated' THEN CASE WHEN was_deleted THEN 'it is back' END END,
-        changes
+        changes, call
     FROM judged WHERE outcome NOT IN ('unchanged', 'still deleted')
 )
 SELECT outcome, count(*) FROM judged GROUP BY outcome
@@ -231,8 +236,9 @@ class Landing:
         outcomes = self.judge() if self.chunk.good else {}
         self.close_quarantine()
         rejected = [*self.chunk.rejected, *refused]
-        parents, read_at = self.chunk.rejected_parents, self.chunk.read_at
-        quarantine(self.held, self.session, "boundary", rejected, parents, read_at, self.chunk.refresh_id)
+        chunk = self.chunk
+        met = (chunk.rejected_parents, chunk.read_at, chunk.refresh_id, chunk.calls)
+        quarantine(self.held, self.session, "boundary", rejected, *met)
         self.decide_others()
         self.note_seen()
         counters = self.count(outcomes, len(refused), self.replace_children())
@@ -252,8 +258,8 @@ class Landing:
         if not self.chunk.good:
             return []
         self.session.execute(TABLE)
-        parents = self.chunk.parent_keys.get
-        rows = [(k, JSONB_FORM + p, h, v, d, parents(k)) for k, p, h, v, d in self.chunk.good]
+        parents, calls = self.chunk.parent_keys.get, self.chunk.calls.get
+        rows = [(k, JSONB_FORM + p, h, v, d, parents(k), calls(k)) for k, p, h, v, d in self.chunk.good]
         unfit = [row for row in rows if storable_key(row[0]) is None]
         if unfit:
             rows = [row for row in rows if storable_key(row[0]) is not None]

@@ -151,9 +151,19 @@ UPDATE integrations.outbox SET status = 'queued', next_try_at = NULL, reason = N
 WHERE id = %(id)s AND status IN ('parked', 'unsure') RETURNING id
 """
 DISCARD = """
-UPDATE integrations.outbox SET status = 'discarded', finished_at = now(), next_try_at = NULL,
-    reason = coalesce(%(reason)s, reason)
-WHERE id = ANY(%(ids)s) AND status IN ('queued', 'unsure', 'parked', 'dead') RETURNING id
+WITH gone AS (
+    UPDATE integrations.outbox SET status = 'discarded', finished_at = now(), next_try_at = NULL,
+        reason = coalesce(%(reason)s, reason)
+    WHERE id = ANY(%(ids)s) AND status IN ('queued', 'unsure', 'parked', 'dead')
+    RETURNING id, run_id, connection, stream, external_id, changes, before
+), noted AS (
+    INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail)
+    SELECT run_id, connection, stream, external_id, 'push', 'discarded', %(reason)s::jsonb ->> 'message',
+           jsonb_build_object('outbox', id) || (SELECT jsonb_object_agg(key, jsonb_build_array(before -> key, value))
+                                                FROM jsonb_each(changes))
+    FROM gone
+)
+SELECT id FROM gone
 """
 CLAIM = """
 SELECT id FROM integrations.outbox WHERE id = %(id)s AND status IN ('parked', 'unsure') AND operation = 'create'

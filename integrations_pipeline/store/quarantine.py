@@ -25,8 +25,8 @@ Decision = tuple[str | None, str, str, Any]
 QUARANTINE = """
 WITH given AS (
     SELECT * FROM unnest(%(keys)s::text[], %(payloads)s::text[], %(hashes)s::bytea[], %(reasons)s::text[],
-                         %(attempts)s::int[], %(parents)s::text[])
-        AS g (external_id, payload, hash, reasons, attempts, parent_key)
+                         %(attempts)s::int[], %(parents)s::text[], %(calls)s::bigint[])
+        AS g (external_id, payload, hash, reasons, attempts, parent_key, call)
 ), known AS MATERIALIZED (
     SELECT g.*, coalesce(k.id, h.id) AS id, coalesce(k.hash, h.hash) AS known_hash, coalesce(d.found, false) AS gone
     FROM given g
@@ -61,9 +61,10 @@ WITH given AS (
            CASE WHEN %(refresh_id)s::uuid IS NULL THEN 0 ELSE attempts END
     FROM known WHERE id IS NULL AND NOT gone
 )
-INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail)
+INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail, call)
 SELECT %(run_id)s, %(connection)s, %(stream)s, external_id, %(decided)s, 'quarantined',
-       reasons::jsonb -> 0 ->> 'message', jsonb_build_object('hash', encode(hash, 'hex'), 'reasons', reasons::jsonb)
+       reasons::jsonb -> 0 ->> 'message', jsonb_build_object('hash', encode(hash, 'hex'), 'reasons', reasons::jsonb),
+       call
 FROM known WHERE known_hash IS DISTINCT FROM hash AND NOT (id IS NULL AND gone)
 """
 
@@ -138,11 +139,12 @@ def quarantine(
     parents: Mapping[bytes, str] | None = None,
     read_at: datetime | None = None,
     refresh_id: UUID | None = None,
+    calls: Mapping[Any, int] | None = None,
 ) -> None:
     """Opens or repeats rows in quarantine, inside the caller's transaction. Of a key's repeats the last one is kept.
 
     ``parents``: hash → external id of the record that a row of a child stream is below. ``read_at``: of their page.
-    ``refresh_id``: the full refresh that met them.
+    ``refresh_id``: the full refresh that met them. ``calls``: hash → the call that brought it.
     """
     if not rejected:
         return
@@ -168,6 +170,7 @@ def quarantine(
             "read_at": read_at,
             "refresh_id": refresh_id,
             "parents": [(parents or {}).get(digest) for digest in digests],
+            "calls": [(calls or {}).get(digest) for digest in digests],
         },
     )
     held.quarantined[stage] = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from threading import Thread
@@ -47,11 +47,12 @@ class Gathered:
     parent_keys: dict[str, str] = field(default_factory=dict)
     rejected_parents: dict[bytes, str] = field(default_factory=dict)
     replaced_parents: list[str] = field(default_factory=list)
+    calls: dict[str | bytes, int] = field(default_factory=dict)
     records: int = 0
     pages: int = 0
     read_at: datetime | None = None
 
-    def add(self, row: Landing, parent_key: str | None) -> None:
+    def add(self, row: Landing, parent_key: str | None, call: int | None = None) -> None:
         """One row per key: met again under another parent, the later one stands unless it is older."""
         known = self.good.get(row.external_id)
         if known is not None and known.version > row.version:
@@ -62,6 +63,8 @@ class Gathered:
         self.good[row.external_id] = row
         if parent_key is not None:
             self.parent_keys[row.external_id] = parent_key
+        if call is not None:
+            self.calls[row.external_id] = call
 
 
 @dataclass
@@ -168,19 +171,29 @@ class Pull:
         if not pages:
             return None
         rows = pages[0].rows if len(pages) == 1 else [row for page in pages for row in page.rows]
-        split = self.check_rows(rows, pages[-1].read_at, parent_key)
+        calls = [page.call for page in pages for _ in page.rows]
+        split = self.check_rows(rows, pages[-1].read_at, parent_key, calls)
         if len(pages) > 1 and len(split.rejected) >= STOP_ABOVE_ROWS / 2:
             for page in pages:  # a page broken as a whole stops the stream even beside many good ones
                 self.boundary.split(page.rows, page.read_at)
         self.gathered.pages += len(pages)
         return split.watermark
 
-    def check_rows(self, rows: list[Any], read_at: datetime, parent_key: str | None = None) -> Split:
-        """Puts rows of one list through the boundary and adds them to the chunk being gathered."""
+    def check_rows(
+        self, rows: list[Any], read_at: datetime, parent_key: str | None, calls: Sequence[int | None]
+    ) -> Split:
+        """Puts rows of one list through the boundary and adds them to the chunk being gathered. ``calls``: of each row,
+        the entry in the call log of the request that brought it."""
         split = self.boundary.split(rows, read_at)
         good, older = self.ties.part(split.good) if self.desc else (split.good, [])
+        brought = {row.external_id: calls[at] for row, at in zip(split.good, split.positions, strict=True)}
         for row in good:
-            self.gathered.add(row, parent_key)
+            self.gathered.add(row, parent_key, brought[row.external_id])
+        self.gathered.calls.update(
+            (row.hash, call)
+            for row, at in zip(split.rejected, split.rejected_positions, strict=True)
+            if (call := calls[at]) is not None
+        )
         self.gathered.superseded += older
         if parent_key is not None:
             self.gathered.rejected_parents.update((row.hash, parent_key) for row in split.rejected)
@@ -244,6 +257,7 @@ class Pull:
             desc=self.desc,
             parent_keys=gathered.parent_keys,
             rejected_parents=gathered.rejected_parents,
+            calls=gathered.calls,
             profile=fields,
             drift=findings,
             replaced_parents=gathered.replaced_parents,
