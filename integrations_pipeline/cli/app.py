@@ -93,6 +93,20 @@ def status(
 
 
 @app.command()
+def why(
+    connection: ConnectionArgument,
+    stream: Annotated[str, typer.Argument(help="The stream it belongs to.", show_default=False)],
+    external_id: Annotated[str, typer.Argument(metavar="ID", help="Its id at the source.", show_default=False)],
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Tell one record's whole life in order, or why it isn't here."""
+    from integrations_pipeline.cli.explaining import run_why
+
+    raise typer.Exit(run_why(connection, stream, external_id, json=json))
+
+
+@app.command()
 def connect(connection: ConnectionArgument, json: JsonOption = False, debug: DebugOption = False) -> None:
     """Test a connection's credentials and prepare its tables."""
     from integrations_pipeline.cli.syncing import run_connect

@@ -22,8 +22,12 @@ TYPED = "whoever typed the command"
 
 def print_json(document: Any) -> None:
     """The one document of ``--json`` on stdout."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.write(json_text(document) + "\n")
     sys.stdout.flush()
+
+
+def json_text(document: Any) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False, default=str)
 
 
 def error_documents(error: IntegrationError) -> list[dict[str, Any]]:

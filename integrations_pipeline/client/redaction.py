@@ -7,6 +7,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 from integrations_pipeline.spec.errors import ConfigError
@@ -22,6 +23,7 @@ AUTHORIZATION = re.compile(r"\b(Bearer|Basic|Token|Digest)\s+[A-Za-z0-9+/=_.~-]{
 SECRET_NAMES = (
     r"[\w.-]*(?:token|secret|password|passwd|api[_-]?key|access[_-]?key|signature|credential|authorization)[\w.-]*"
 )
+SECRET_NAME = re.compile(SECRET_NAMES, re.IGNORECASE)
 QUERY_VALUE = re.compile(rf"([?&;\s]|^)({SECRET_NAMES})=[^&\s\"'<>]+", re.IGNORECASE)
 JSON_VALUE = re.compile(rf"(\"{SECRET_NAMES}\"\s*:\s*)\"(?:[^\"\\]|\\.)*(?:\"|\\?\Z)", re.IGNORECASE)
 
@@ -65,6 +67,19 @@ class Redactor:
         text = AUTHORIZATION.sub(rf"\1 {HIDDEN}", text)
         text = QUERY_VALUE.sub(rf"\1\2={HIDDEN}", text)
         return JSON_VALUE.sub(rf'\1"{HIDDEN}"', text)
+
+    def document(self, value: Any) -> Any:
+        """A JSON document without secrets; also without the texts of fields whose name says secret."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, list):
+            return [self.document(one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        return {
+            self.text(name): HIDDEN if isinstance(one, str) and SECRET_NAME.fullmatch(name) else self.document(one)
+            for name, one in value.items()
+        }
 
     def excerpt(self, text: str, characters: int) -> str:
         """The first characters of a text without secrets; also without the part of one that a cut leaves at its end."""

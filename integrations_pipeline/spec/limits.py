@@ -141,6 +141,12 @@ POLL_STRETCH = 4
 """While webhooks are whole, polls are due after as many times `every`: three of four are spared, and what is lost is
 found within a few intervals."""
 
+HTTP_LOG_DAYS = 14
+"""Of a call in the log: what a source did is asked within days, and bodies of failures may hold personal data."""
+
+DECISION_DAYS = 90
+"""Of a decision: why a record changed is asked for a quarter of a year."""
+
 WEBHOOK_BYTES = 4 * 1024 * 1024
 """A delivery is held whole until its signature is checked, and anybody may send one; the poll finds what it told."""
 

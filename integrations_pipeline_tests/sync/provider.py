@@ -150,7 +150,7 @@ class Desk:
         connection = self.connection()
         with Store(self.database_url) as store:
             client = Client(connection, limiter=store.limiter(connection), priority=priority, secrets={},
-                            breaker=store.breaker(connection))  # fmt: skip
+                            breaker=store.breaker(connection), log=store.calls)  # fmt: skip
             try:
                 yield connection, client, store, KINDS
             finally:
