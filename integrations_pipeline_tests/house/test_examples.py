@@ -86,6 +86,6 @@ def test_each_yaml_block_loads_as_it_stands(place: str, text: str, tmp_path: Pat
     assert not loaded.broken, f"{place}: {loaded.broken}"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.yaml")), ids=lambda path: path.name)
 def test_each_example_file_loads(path: Path) -> None:
     assert load_connection(str(path), Home(ROOT)).streams

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_connection, load_connection_and_kinds
 from integrations_pipeline.spec.paths import Path as KeyPath
 from integrations_pipeline.spec.streams import Stream
+from integrations_pipeline.store.server import EmbeddedServer
 from integrations_pipeline.store.store import Store
 from integrations_pipeline.sync.result import StreamResult
 from integrations_pipeline.sync.run import sync
@@ -159,3 +161,28 @@ def house(tmp_path: Path, database_url: str) -> Iterator[House]:
 
 
 MakeHouse = Callable[[], House]
+
+
+@pytest.fixture
+def make_house(server: EmbeddedServer, template: str, tmp_path: Path) -> Iterator[MakeHouse]:
+    """A house with a database of its own for each example; the last one's database goes with the next house."""
+    made: list[str] = []
+
+    def drop(control: psycopg.Connection[Any]) -> None:
+        for name in made:
+            control.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        made.clear()
+
+    def make() -> House:
+        name = f"test_{secrets.token_hex(6)}"
+        with psycopg.connect(server.url("postgres"), autocommit=True) as control:
+            drop(control)
+            control.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        made.append(name)
+        home = tmp_path / name
+        (home / "connections").mkdir(parents=True)
+        return House(home, server.url(name))
+
+    yield make
+    with psycopg.connect(server.url("postgres"), autocommit=True) as control:
+        drop(control)

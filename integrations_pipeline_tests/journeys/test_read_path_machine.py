@@ -12,22 +12,18 @@ which a crash kills with -9 at a chosen request. After each sync that says `succ
 from __future__ import annotations
 
 import json
-import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
 from threading import Event
 from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from integrations_pipeline.store.server import EmbeddedServer
 from integrations_pipeline_tests.journeys.conftest import House
-from integrations_pipeline_tests.journeys.zygote import start
+from integrations_pipeline_tests.journeys.zygote import kill_when, start
 
 PAGINATIONS = {
     "cursor": "{type: cursor, read: next, send: after, size: {send: limit, value: 10}}",
@@ -174,7 +170,9 @@ class ReadPath(RuleBasedStateMachine):
         arguments = ["sync", "shop", "--json", *(["--full", "--now"] if full else [])]
         child = start(arguments, self.house.variables, output)
         if kill_after is not None:
-            self.kill(child, self.asked + kill_after, later_ms)
+            reached = Event()
+            self.at_request[self.asked + kill_after] = reached.set
+            kill_when(child, reached, later_ms)
         child.join(60)
         assert child.exitcode is not None, "a sync that doesn't end"
         self.at_request = {}
@@ -186,15 +184,6 @@ class ReadPath(RuleBasedStateMachine):
         """That of a full refresh which was interrupted, and goes on with the next sync."""
         found = self.house.rows("SELECT refresh_id FROM integrations.stream_state WHERE stream = 'orders'")
         return found[0][0] if found else None
-
-    def kill(self, child: Any, request: int, later_ms: int) -> None:
-        """kill -9 at a request, or when the sync is over before it."""
-        reached = Event()
-        self.at_request[request] = reached.set
-        while child.is_alive() and not reached.wait(0.01):
-            pass
-        child.join(later_ms / 1000)
-        child.kill()
 
     def time_passes(self) -> None:
         """Waits that were told are over."""
@@ -271,31 +260,6 @@ def is_bad(row: Row) -> bool:
 
 def as_decimal(value: Any) -> Decimal | None:
     return None if value is None else Decimal(str(value))
-
-
-@pytest.fixture
-def make_house(server: EmbeddedServer, template: str, tmp_path: Path) -> Iterator[Callable[[], House]]:
-    """A house with a database of its own for each example; the last one's database goes with the next house."""
-    made: list[str] = []
-
-    def drop(control: psycopg.Connection[Any]) -> None:
-        for name in made:
-            control.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-        made.clear()
-
-    def make() -> House:
-        name = f"test_{secrets.token_hex(6)}"
-        with psycopg.connect(server.url("postgres"), autocommit=True) as control:
-            drop(control)
-            control.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-        made.append(name)
-        home = tmp_path / name
-        (home / "connections").mkdir(parents=True)
-        return House(home, server.url(name))
-
-    yield make
-    with psycopg.connect(server.url("postgres"), autocommit=True) as control:
-        drop(control)
 
 
 def walk(make_house: Callable[[], House], examples: int, steps: int) -> None:

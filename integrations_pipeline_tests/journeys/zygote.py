@@ -9,6 +9,7 @@ import multiprocessing
 import os
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Event
 
 import pandas as pd
 import pandera.pandas as pa
@@ -35,3 +36,11 @@ def start(arguments: list[str], environment: dict[str, str], output: Path) -> Ba
     child = context.Process(target=command, args=(arguments, environment, str(output)), daemon=True)
     child.start()
     return child
+
+
+def kill_when(child: BaseProcess, reached: Event, later_ms: int) -> None:
+    """kill -9 so many milliseconds after it is reached, or when the child has ended before."""
+    while child.is_alive() and not reached.wait(0.01):
+        pass
+    child.join(later_ms / 1000)
+    child.kill()
