@@ -33,6 +33,7 @@ INSERT INTO integrations.decision (run_id, connection, stream, external_id, stag
 VALUES (%(run_id)s, %(connection)s, %(stream)s, %(external_id)s, 'push', %(decision)s, %(reason)s, %(detail)s)
 """
 
+# The answer to an update may be one that was given before: what was deleted there since isn't back by it.
 AGREE = """
 INSERT INTO integrations.link
     (connection, stream, external_id, kind, canonical_id, base, sent, remote_version, answered_version, run_id)
@@ -42,7 +43,8 @@ ON CONFLICT (connection, stream, external_id) DO UPDATE
 SET base = link.base || excluded.base, sent = nullif((coalesce(link.sent, '{}') - %(fields)s::text[])
         || coalesce(excluded.sent, '{}'), '{}'),
     pending = nullif(link.pending - %(fields)s::text[], '{}'),
-    answered_version = excluded.answered_version, deleted_at = NULL
+    answered_version = excluded.answered_version,
+    deleted_at = CASE WHEN %(creates)s THEN NULL ELSE link.deleted_at END
 """
 
 # Dead links of the same record: it was created anew, and isn't asked for again.
@@ -119,6 +121,7 @@ class Agreement:
             "sent": Jsonb(own_form) if own_form else None,
             "fields": list(sent),
             "version": self.version,
+            "creates": self.written.operation == "create",
         }
         self.session.execute(AGREE, self.names | values)
         self.session.execute(ANEW, self.names)

@@ -5,6 +5,8 @@
     both, to the same     ──▶ agreed
     both                  ──▶ the field's policy: theirs is taken | ours is kept and goes out | a conflict for a person
 
+What a write of ours has brought there, whose answer isn't known yet, is no change of theirs.
+
 Where ours is kept the link's base becomes theirs all the same: ours then differs from it, and so goes out. Ours has
 changed where it is neither the base nor what was sent last.
 """
@@ -47,7 +49,13 @@ WITH seen AS MATERIALIZED (
     SELECT seen.*, p.name, CASE
         WHEN p.policy = 'remote_wins' OR (p.policy = 'newest_wins' AND newer) THEN 'theirs'
         WHEN p.policy = 'review' THEN 'review' ELSE 'ours' END AS winner, p.policy
-    FROM seen, jsonb_each_text(%(policies)s) AS p (name, policy)
+    FROM seen, LATERAL (
+        SELECT key AS name, CASE WHEN EXISTS (
+            SELECT FROM (SELECT * FROM integrations.outbox WHERE canonical_id = seen.canonical_id OFFSET 0) AS o
+            WHERE o.connection = %(connection)s AND o.stream = %(stream)s
+              AND o.status IN ('sending', 'unsure', 'parked') AND o.changes -> key = theirs -> key
+            ) THEN 'own_write' ELSE value END AS policy
+        FROM jsonb_each_text(%(policies)s)) AS p
     WHERE p.name = ANY(changed) AND coalesce(NOT pending ? p.name, true) AND deleted_at IS NULL
       AND ours -> p.name IS DISTINCT FROM coalesce(sent -> p.name, base -> p.name, 'null')
       AND ours -> p.name IS DISTINCT FROM theirs -> p.name

@@ -65,7 +65,7 @@ streams:
       update: PATCH /people/<external_id>
       delete: DELETE /people/<external_id>
       idempotency: {send: header Idempotency-Key, kept: 1d}
-      find: {request: GET /people, query: {email: <fields.email>}, records: items, match: email}
+      find: {request: GET /people, query: {email: <fields.email>}, records: items}
       conflict: {default: POLICY}
 webhook:
   verify: {type: hmac, signature: header X-Signature, signed: <body>, secret: $hook}

@@ -436,6 +436,14 @@ CASES: dict[str, list[tuple[str, str, str]]] = {
             "<reference>, <fields.…> or `match` was expected",
         )
     ],
+    "match_of_nothing": [
+        (
+            WRITTEN + "    write:\n      fields: [email]\n      create: POST /c\n"
+            "      find: {request: GET /c, records: ., match: email}  #!\n",
+            "streams.orders.write.find.match",
+            "a create that sends <reference> was expected",
+        )
+    ],
     "misplaced_key": [
         (
             WRITTEN + "    write:\n      fields: [email]\n      create: POST /c\n"

@@ -284,6 +284,29 @@ def test_a_row_read_before_our_write_is_late(connect, look, known):
     assert value(look) == "written after"
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+def test_what_a_write_of_ours_brought_there_is_no_change_of_theirs(connect, look, known, policy):
+    """Its answer was lost, and ours was edited again meanwhile."""
+    edit(look, name="first")
+    find(connect, writing(policy))
+    look("UPDATE integrations.outbox SET tries = 1, status = 'unsure' RETURNING 1")
+    edit(look, name="second")
+    with run(connect) as lease:
+        shape(lease, writing(policy), shaped("1", TO_COME, email="a@x", name="first", worth=ONE))
+    assert value(look) == "second"
+    assert find(connect, writing(policy)) == {"updates": 1}
+    assert look("SELECT count(*) FROM integrations.conflict") == [(0,)]
+
+
+def test_an_answer_given_before_does_not_bring_a_deleted_record_back(connect, look, known):
+    edit(look, name="written")
+    find(connect, writing())
+    with run(connect) as lease:
+        shape(lease, writing(), deletes=["1"])
+    answered(connect, look)
+    assert look("SELECT deleted_at IS NOT NULL FROM integrations.link") == [(True,)]
+
+
 def test_an_edit_while_a_write_is_under_way_goes_out_after_it(connect, look, known):
     edit(look, name="first")
     find(connect, writing())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 from integrations_pipeline.spec.connection import Kind
 from integrations_pipeline.spec.mapping import NOT_INVERTIBLE, MapField, time_argument
@@ -201,6 +202,20 @@ def find_of_anything(c: Checked) -> Told:
         named = names_in([find.request, find.query, find.headers, find.body])
         if not any(name == "reference" or name.startswith("fields.") for name in named):
             yield (*path, "find"), "<reference>, <fields.…> or `match` was expected: which record is looked for?"
+
+
+@refusal
+def match_of_nothing(c: Checked) -> Told:
+    """Where no create sends the reference, none is ever found by it, and each lost one would be made again."""
+    for path, _, write in writes(c):
+        if write.find is None or write.find.match is None:
+            continue
+        batch = write.batch
+        calls = [write.create, write.upsert, *([batch.create, batch.upsert] if batch else [])]
+        sent: list[Any] = [write.set, batch and [batch.set, batch.body]]
+        sent += [[one.request, one.query, one.headers, one.body, getattr(one, "set", None)] for one in calls if one]
+        if "reference" not in names_in(sent):
+            yield (*path, "find", "match"), "a create that sends <reference> was expected: nothing holds it otherwise"
 
 
 @refusal
