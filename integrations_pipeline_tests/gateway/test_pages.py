@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html import unescape
@@ -16,7 +17,8 @@ from integrations_pipeline.gateway.access import Access
 from integrations_pipeline.gateway.application import Gateway
 from integrations_pipeline.gateway.doors import Doors
 from integrations_pipeline.gateway.pages.pages import Pages
-from integrations_pipeline.spec.home import Home
+from integrations_pipeline.spec.home import Home, checkout
+from integrations_pipeline.spec.loading import load_connection
 from integrations_pipeline_tests.gateway.conftest import serving
 from integrations_pipeline_tests.gateway.shop import Shop, shop
 
@@ -413,3 +415,27 @@ def test_a_connectors_mapping_is_changed_in_the_connections_file_only(shop: Shop
     mapped = shop.connection().streams["contacts"].map
     assert mapped is not None and list(mapped.fields) == ["email"] and str(mapped.fields["email"].from_) == "mail"
     assert file.read_text().startswith(f"# ours\nconnection: acme\nuses: shopper\n{head}")
+
+
+def test_a_connection_is_made_from_the_catalogue(site: Site) -> None:
+    home = site.shop.door.home
+    shutil.copytree(checkout() / "models", home / "models", dirs_exist_ok=True)
+    visit = site.visit()
+    assert "stripe" in visit.get("/connections/new").text
+    visit.get("/connections/new?uses=shopify")
+    fields = {"uses": "shopify", "name": "berlin", "every": "30m", "setting.shop": "acme"}
+    fields["secret.token"] = "BERLIN_TOKEN"
+    typed_secret = visit.post("/connections/new", {**fields, "secret.token": "shpat_0123456789abcdef"})
+    assert (typed_secret.status, "never the secret itself" in typed_secret.text) == (409, True)
+    for wrong in ({"name": "acme"}, {"name": "../x"}, {"every": "never"}, {"setting.shop": ""}):
+        assert visit.post("/connections/new", {**fields, **wrong}).status == 409
+    visit.post("/connections/new", fields)
+    assert "connections/berlin.yaml is written" in visit.follow().text
+    made = load_connection("berlin", Home(home))
+    assert (made.api.url, str(made.secrets["token"].env)) == (
+        "https://acme.myshopify.com/admin/api/2026-10",
+        "BERLIN_TOKEN",
+    )
+    assert "berlin" in visit.get("/").text, "it is live without a restart"
+    visit.get("/connections/new?uses=shopify")
+    assert visit.post("/connections/new", fields).status == 409

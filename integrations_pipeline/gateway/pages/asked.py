@@ -30,7 +30,13 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
-PLACES = {"/": "Status", "/quarantine": "Quarantine", "/conflicts": "Conflicts", "/dead-letters": "Dead letters"}
+PLACES = {
+    "/": "Status",
+    "/quarantine": "Quarantine",
+    "/conflicts": "Conflicts",
+    "/dead-letters": "Dead letters",
+    "/connections/new": "New connection",
+}
 
 
 @dataclass(frozen=True)

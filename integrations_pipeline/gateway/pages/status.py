@@ -30,8 +30,8 @@ ORDER = {"bad": 0, "warn": 1, "good": 2, "idle": 3}
 def show(asked: Asked, session: Any) -> Response:
     facts = read_facts(session, asked.doors)
     if not facts.connections and not facts.broken:
-        hint = "No connections yet: a YAML file in connections/ makes one, `integrations new connection` drafts it."
-        return page(asked, "Status", el("p", hint))
+        new = link("/connections/new", "the catalogue")
+        return page(asked, "Status", el("p", "No connections yet: ", new, " has systems that are described already."))
     return page(
         asked,
         "Status",
@@ -47,7 +47,7 @@ def show(asked: Asked, session: Any) -> Response:
 def summary(facts: Facts) -> Html:
     counted = Counter(one.verdict() for one in facts.connections)
     verdicts = sorted(counted.items(), key=lambda one: (ORDER[one[0][0]], one[0][1]))
-    return el("p", (joined_pill(tone, f"{count} {words}") for (tone, words), count in verdicts), class_="summary")
+    return el("p", (joined_pill(tone, f"{words}: {count}") for (tone, words), count in verdicts), class_="summary")
 
 
 def joined_pill(tone: str, words: str) -> list[Any]:
