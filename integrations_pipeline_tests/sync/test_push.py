@@ -300,7 +300,7 @@ def test_changes_alike_share_a_request_and_each_has_an_outcome_of_its_own(desk: 
     desk.rows("UPDATE canonical.person SET email = name WHERE name LIKE 'P%%'")
     desk.rows("UPDATE canonical.person SET name = '' WHERE name = 'P7'")
     assert desk.push().changes == {"sent": 22, "dead": 1}
-    assert [len(one.json["inputs"]) for one in desk.sent()] in ([10, 10, 3], [10, 3, 10], [3, 10, 10])
+    assert sorted(len(one.json["inputs"]) for one in desk.sent()) == [3, 10, 10]
     people = [one for one in desk.provider.people.values() if one["name"].startswith("P")]
     assert [one["name"] for one in people if one["email"] != one["name"]] == ["P7"]
     desk.sync()
@@ -314,7 +314,7 @@ def test_a_lost_batch_is_settled_one_by_one(desk: Desk) -> None:
     assert desk.push().changes == {"unsure": 2}
     desk.due()
     assert desk.push().changes == {"sent": 2}
-    assert [one.path for one in desk.sent()] == ["/batch", "/people/p1", "/people/p2"]
+    assert sorted(one.path for one in desk.sent()) == ["/batch", "/people/p1", "/people/p2"]
 
 
 def test_what_replaces_the_record_sends_all_of_it(desk: Desk) -> None:
