@@ -183,6 +183,12 @@ PREVIEW_RECORDS = 5_000
 PREVIEW_SAMPLES = 20
 """Records of each sort that a preview shows; a person reads no more."""
 
+PLAN_REQUESTS = 25
+"""Pages of each stream that a plan reads unless told otherwise; what it reads it holds in memory."""
+
+PLAN_ROWS = 50_000
+"""Rows held of a stream that a plan shapes again after an edit of the mapping: they stay locked until it ends."""
+
 EDIT_DAYS = 30
 """An edit through the gateway can be followed as long, and its idempotency key makes no second record."""
 

@@ -30,19 +30,20 @@ DELETE FROM integrations.edit WHERE id IN (
     SELECT id FROM integrations.edit WHERE edited_at < now() - %s ORDER BY edited_at LIMIT 100 FOR UPDATE SKIP LOCKED)
 """
 
-# Of each place that the kind is written to: the first change that was made of the edit or of a later one, open
-# conflicts of the record, and whether its edits up to there were looked at.
+# Of each place that the kind is written to: the first change that was made of the edit or of a later one, else one that
+# waited already and takes later edits along; open conflicts of the record; whether the edit was looked at.
 FOLLOW = """
 SELECT w.connection, w.stream, o.id, o.operation, o.status, o.outcome, o.tries, o.next_try_at, o.reason, o.queued_at,
-    o.finished_at, coalesce(s.merged_below > %(stamp)s::xid8, false) AS looked_at,
+    o.finished_at, coalesce(m.merged_below > %(stamp)s::xid8, false) AS looked_at,
     ARRAY(SELECT c.id FROM integrations.conflict c WHERE c.canonical_id = %(record_id)s AND c.status = 'open'
           AND c.connection = w.connection AND c.stream = w.stream ORDER BY c.id) AS conflicts
 FROM unnest(%(connections)s::text[], %(streams)s::text[]) WITH ORDINALITY AS w (connection, stream, place)
-LEFT JOIN integrations.stream_state s
-    ON s.connection = w.connection AND s.stream = w.stream AND s.parent_key = ''
+LEFT JOIN integrations.merge_state m ON m.connection = w.connection AND m.stream = w.stream
 LEFT JOIN LATERAL (
     SELECT * FROM integrations.outbox o WHERE o.canonical_id = %(record_id)s AND o.connection = w.connection
-      AND o.stream = w.stream AND o.edited_at >= %(edited_at)s ORDER BY o.id LIMIT 1) AS o ON true
+      AND o.stream = w.stream AND (o.edited_at >= %(edited_at)s OR (m.merged_below > %(stamp)s::xid8
+          AND (o.first_sent_at >= %(edited_at)s OR o.status = 'queued' AND o.first_sent_at IS NULL)))
+    ORDER BY o.edited_at < %(edited_at)s, o.id LIMIT 1) AS o ON true
 ORDER BY w.place
 """
 

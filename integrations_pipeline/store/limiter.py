@@ -54,6 +54,11 @@ HELD_UP = """
 SELECT EXISTS (SELECT FROM integrations.rate_limit
     WHERE connection = %s AND bucket = '' AND told_until > extract(epoch FROM clock_timestamp()))
 """
+LEARNED = """
+SELECT coalesce(max(pace) FILTER (WHERE bucket = %(learned)s), 0),
+       greatest(coalesce(max(told_until) FILTER (WHERE bucket = ''), 0) - extract(epoch FROM clock_timestamp()), 0)
+FROM integrations.rate_limit WHERE connection = %(connection)s
+"""
 TOLD = """
 INSERT INTO integrations.rate_limit (connection, bucket, tat, told_until)
 VALUES (%s, '', 0, extract(epoch FROM clock_timestamp()) + %s)
@@ -115,6 +120,20 @@ def spacing(buckets: Sequence[Bucket]) -> float:
 
 def _spaced(interval_seconds: float) -> float:
     return interval_seconds + min(interval_seconds * JITTER, JITTER)
+
+
+def seconds_for(
+    session: psycopg.Connection[Any], connection: str, limits: Sequence[Limit], requests: int, priority: Priority
+) -> float:
+    """How long that many requests take under these limits, by what is declared and what the source has told since."""
+    learned = {"connection": connection, "learned": learned_of(limits)}
+    row = session.execute(LEARNED, learned).fetchone()
+    pace, wait = map(float, row) if row else (0.0, 0.0)
+    after_burst = [
+        one.interval_seconds * requests - one.tolerance_seconds(priority) - one.interval_seconds
+        for one in map(bucket_of, limits)
+    ]
+    return wait + max([0.0, pace * requests, *after_burst]) if requests else 0.0
 
 
 class SharedLimiter:

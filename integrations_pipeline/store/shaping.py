@@ -93,8 +93,12 @@ class ShapeCounters:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
-# Under the lease nobody else writes the stream's raw rows: those there are have lower stamps, later ones don't.
-UNTIL = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"
+# Under the lease nobody else writes the stream's raw rows: those there are have lower stamps, later ones don't. Also
+# where they were written in this very transaction (a rehearsal's), which isn't over and so not below that edge.
+UNTIL = """
+SELECT greatest(pg_snapshot_xmax(pg_current_snapshot())::text::numeric,
+                pg_current_xact_id_if_assigned()::text::numeric + 1)::text
+"""
 
 ROW = """
     r.external_id, CASE WHEN r.deleted_at IS NULL THEN r.payload END, r.version, r.hash, r.deleted_at IS NOT NULL,

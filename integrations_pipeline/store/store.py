@@ -55,10 +55,10 @@ class Store:
     def __init__(self, url: str, server: EmbeddedServer | None = None, state: Path | None = None):
         """``state``: the folder of the key that encrypts tokens; the home's unless given."""
         self.url = url
-        self._state = state or Home.from_environment().state
+        self.state = state or Home.from_environment().state
         self.calls = HttpLog(self.borrow)
         self.deliveries = Deliveries(self.borrow)
-        self.subscriptions = Subscriptions(self.borrow, self._state)
+        self.subscriptions = Subscriptions(self.borrow, self.state)
         self._server = server
         self._idle: list[psycopg.Connection[Any]] = []
         self._limiters: list[SharedLimiter] = []
@@ -134,7 +134,7 @@ class Store:
 
     def tokens(self, connection: Connection) -> SharedTokens:
         """Where the connection's tokens live, shared by all processes that use this database."""
-        return SharedTokens(self.borrow, connection.name, self._state)
+        return SharedTokens(self.borrow, connection.name, self.state)
 
     def status(self, connections: Iterable[Connection]) -> list[StreamStatus]:
         """How each selected stream stands, parents before children."""

@@ -155,6 +155,9 @@ class StreamJob:
         self.result.end_with(error)
         if self.result.status == "deferred" and self.result.resume_at is None:
             self.result.resume_at = error.resume_at = self.clock.now() + RESUME_AFTER
+        self.tell(error)
+
+    def tell(self, error: IntegrationError) -> None:
         tell_error(self.connection.name, self.name, error)
 
     def check_off_peak(self) -> None:

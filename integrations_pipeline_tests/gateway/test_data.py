@@ -347,7 +347,7 @@ SELECT %s, 'things', 'thing', e.record_id, 'update', '{}', e.edited_at, %s, 'sen
 FROM integrations.edit e WHERE e.id = %s
 """
 MERGED = """
-INSERT INTO integrations.stream_state (connection, stream, merged_below) VALUES (%s, 'things', pg_current_xact_id())
+INSERT INTO integrations.merge_state (connection, stream, merged_below) VALUES (%s, 'things', pg_current_xact_id())
 """
 
 
