@@ -43,6 +43,7 @@ RowsArgument = Annotated[
     list[str], typer.Argument(help="Ids from `list`; or CONNECTION or CONNECTION/STREAM: all that is open.")
 ]
 PlaceArgument = Annotated[str | None, typer.Argument(help="CONNECTION or CONNECTION/STREAM; all unless given.")]
+PLAN_HELP = "Pages of each stream that are read at most; 25 unless told otherwise."
 ConnectionArgument = Annotated[str, typer.Argument(help="A connection's name, or its file.", show_default=False)]
 
 
@@ -78,6 +79,22 @@ def sync(
     from integrations_pipeline.cli.syncing import run_sync
 
     raise typer.Exit(run_sync(connection, streams or [], full=full, now=now, json=json, debug=debug))
+
+
+@app.command()
+def plan(
+    connection: ConnectionArgument,
+    streams: Annotated[list[str] | None, typer.Argument(help="Streams; all selected ones unless given.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Plan a full refresh.")] = False,
+    requests: Annotated[int | None, typer.Option(min=1, max=10_000, help=PLAN_HELP, show_default=False)] = None,
+    mapping: Annotated[bool, typer.Option("--mapping", help="What edits of mappings change; no request.")] = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Tell what a sync and a push would do, without writing anything here or there."""
+    from integrations_pipeline.cli.planning import run_plan
+
+    raise typer.Exit(run_plan(connection, streams or [], full=full, requests=requests, mapping=mapping, json=json))
 
 
 @app.command()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
 from psycopg import sql
 from psycopg.rows import args_row
+from psycopg.types.json import set_json_loads
 
+from integrations_pipeline.spec.decoding import decode
 from integrations_pipeline.store.tables import raw_table
 
 # Per sort of outcome the first records in the order of their keys, as (sort, id, before, after, reason).
@@ -71,6 +74,17 @@ SELECT sort, id, before, after, reason FROM (
 WHERE place <= %(samples)s ORDER BY sort, place
 """
 
+# Living raw rows in the order of their keys, with what each was mapped to last and whether that failed.
+MAPPED = """
+SELECT r.external_id, r.payload, r.version, l.base, EXISTS (
+    SELECT FROM integrations.quarantine q WHERE q.connection = %(connection)s AND q.stream = %(stream)s
+      AND q.stage = 'mapping' AND q.status = 'open' AND q.external_id = r.external_id)
+FROM {raw} r
+LEFT JOIN integrations.link l ON l.connection = %(connection)s AND l.stream = %(stream)s
+    AND l.external_id = r.external_id AND l.kind = %(kind)s AND l.deleted_at IS NULL
+WHERE r.deleted_at IS NULL AND r.external_id > %(after)s ORDER BY r.external_id LIMIT %(limit)s
+"""
+
 HELD = "SELECT count(*) FROM (SELECT FROM {raw} LIMIT %s) AS some"
 
 
@@ -109,3 +123,26 @@ def holds_more(session: psycopg.Connection[Any], connection: str, stream: str, r
     """Whether the stream holds more raw rows than that."""
     row = session.execute(sql.SQL(HELD).format(raw=raw_table(connection, stream)), (rows + 1,)).fetchone()
     return row is not None and row[0] > rows
+
+
+class MappedRow(NamedTuple):
+    """A raw row. ``base``: what it was mapped to last, None where it never was; ``failed``: it is in quarantine."""
+
+    external_id: str
+    payload: dict[str, Any]
+    version: str
+    base: dict[str, Any] | None
+    failed: bool
+
+
+def mapped_rows(
+    session: psycopg.Connection[Any], connection: str, stream: str, kind: str, *, limit: int
+) -> Iterator[list[MappedRow]]:
+    """All living raw rows of a stream in batches of at most ``limit``."""
+    query = sql.SQL(MAPPED).format(raw=raw_table(connection, stream))
+    place = {"connection": connection, "stream": stream, "kind": kind, "after": "", "limit": limit}
+    cursor = session.cursor(row_factory=args_row(MappedRow))
+    set_json_loads(decode, cursor)  # type: ignore[arg-type]  # exact numbers
+    while rows := cursor.execute(query, place).fetchall():
+        yield rows
+        place["after"] = rows[-1].external_id

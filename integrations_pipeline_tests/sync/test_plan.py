@@ -1,4 +1,4 @@
-"""A plan tells what the next sync does, and leaves nothing: every table is as it was, and then the sync does just that."""
+"""A plan tells what the next sync does, and leaves nothing: every table is as it was, and the sync does just that."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from integrations_pipeline.store.lease import take_lease
 from integrations_pipeline.store.store import Store
 from integrations_pipeline.sync.merge import merge
 from integrations_pipeline.sync.plan import COUNTS, Plan, plan
+from integrations_pipeline.sync.previewing import MappingPreview, preview
+from integrations_pipeline.sync.push import push
 from integrations_pipeline.sync.run import sync
 from integrations_pipeline_tests.client.conftest import LocalLimiter
 from integrations_pipeline_tests.client.source import Reply, Seen
@@ -59,13 +61,17 @@ class World:
         self.people: dict[str, dict[str, Any]] = {}
         self.notes: dict[str, list[dict[str, Any]]] = {}
         self.total = False
+        self.written: list[str] | None = None
         self.streams: dict[str, Any] = {"people": PEOPLE}
         self.api: dict[str, Any] = {}
         bench.source.answer = self.answer
 
     def answer(self, seen: Seen) -> Any:
-        assert seen.method == "GET", "a plan sends nothing but reads"
         parts = seen.path.split("/")
+        if seen.method != "GET":
+            assert self.written is not None, "a plan sends nothing but reads"
+            self.written.append(seen.method)
+            return {"id": parts[2] if len(parts) > 2 else "made", **json.loads(seen.body or b"{}")}
         rows = self.notes.get(parts[2], []) if len(parts) > 2 else list(self.people.values())
         at = int(seen.one("after", "0"))
         page = {"items": rows[at : at + 5], **({"next": str(at + 5)} if at + 5 < len(rows) else {})}
@@ -174,6 +180,10 @@ def test_both_directions_are_told_before_they_happen(world: World) -> None:
     assert samples["deleted", "4"].after is None
     assert ("deleted", "6") in samples
     assert world.sync() == counted(found)
+    world.written = []
+    pushed = world.run(push)
+    assert (pushed.changes, sorted(world.written)) == ({"sent": 3}, ["DELETE", "PATCH", "POST"])
+    assert pushed.requests == one.writes
     assert world.bench.rows("SELECT external_id, field FROM integrations.conflict WHERE status = 'open'") == [
         ("2", "stage")
     ]
@@ -233,3 +243,31 @@ def test_whoever_holds_a_row_is_not_waited_for(world: World) -> None:
     with Store(world.bench.database_url) as store, take_lease(store.connect, "acme", "people", uuid4()):
         found = world.run(plan)
     assert found.as_dict()["streams"][0]["error"]["class"] == "lease_held"
+
+
+def previewed(world: World, **map_: Any) -> MappingPreview:
+    """The stream `people` with another `map`, against what is held; every table stays as it was."""
+    before, asked = world.tables(), len(world.bench.source.seen)
+    fields = {**PEOPLE["map"]["fields"], **map_}
+    world.streams = {"people": {**PEOPLE, "map": {"to": "person", "fields": fields}}}
+    found = world.run(lambda connection, _, store, kinds: preview(connection, store, kinds))[0]
+    assert (world.tables(), len(world.bench.source.seen)) == (before, asked)
+    return found
+
+
+def test_an_edited_mapping_is_told_from_what_is_held(world: World) -> None:
+    """12 rows of which one failed; the edit heals that one, changes eight, makes three fail. The sync says so."""
+    world.people["0"]["mail"] = "nobody"
+    world.people["1"]["stage"] = world.people["2"]["stage"] = "b"
+    for key in ("3", "4", "5"):
+        world.people[key]["stage"] = "c"
+    world.sync()
+    same = previewed(world)
+    assert (same.edited, same.rows, same.changed, same.fails, same.heals) == (False, 12, 0, 0, 0)
+    found = previewed(world, mail={"value": None}, stage={"from": "stage", "values": {"a": "a", "b": "B"}})
+    assert (found.edited, found.rows, found.changed, found.fails, found.heals) == (True, 12, 8, 3, 1)
+    assert (found.fields["stage"], found.fields["mail"], found.reasons.total()) == (2, 8, 3)
+    sample = next(one for one in found.samples if one.sort == "changed" and one.id == "1")
+    assert (sample.before, sample.after) == ({"stage": "b", "mail": "m1@example.com"}, {"stage": "B", "mail": None})
+    shaped = world.run(sync, now=True).streams[0].shaped
+    assert (shaped.created, shaped.updated, shaped.quarantined) == (1, 8, 3)
