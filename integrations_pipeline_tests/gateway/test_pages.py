@@ -140,7 +140,7 @@ def test_the_status_page_says_how_everything_stands(site: Site) -> None:
     found = site.visit().get("/")
     assert "1 row in quarantine" in found.text
     assert "acme: 3 records in 24 hours, at most 3 in one hour, 3 in the last" in found.text
-    assert "orders ! deferred never ! out of date" in found.text
+    assert "orders mapping ! deferred never ! out of date" in found.text
     assert "<script" not in found.html and " style=" not in found.html
 
 
@@ -439,3 +439,16 @@ def test_a_connection_is_made_from_the_catalogue(site: Site) -> None:
     assert "berlin" in visit.get("/").text, "it is live without a restart"
     visit.get("/connections/new?uses=shopify")
     assert visit.post("/connections/new", fields).status == 409
+
+
+def test_a_records_life_is_a_page(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(site.shop)
+    monkeypatch.delenv("ACME_SIGNING")  # its single letter would be hidden in every word
+    visit = site.visit()
+    visit.get("/why?stream=acme/contacts&id=ann")
+    found = visit.follow()
+    assert "stored it is here" in found.text and "What happened" in found.text
+    assert '"ann@example.com"' in found.text, "each field on its way, and the record"
+    assert "in quarantine" in visit.get("/why/acme/contacts/cat").text
+    assert "nothing was ever seen of it" in visit.get("/why/acme/contacts/no%2Fsuch%3Cb%3E").text
+    assert visit.get("/why/acme/nothing/x").status == 409

@@ -10,9 +10,10 @@ from starlette.responses import Response
 
 from integrations_pipeline.client.redaction import redactor
 from integrations_pipeline.gateway.pages.asked import Asked, button, notice, page, see_other
-from integrations_pipeline.gateway.pages.elements import Html, el, joined, pill, table
+from integrations_pipeline.gateway.pages.elements import Html, el, joined, link, pill, table
 from integrations_pipeline.gateway.pages.reloading import reload_dagster
 from integrations_pipeline.gateway.pages.samples import masked, plain, sample
+from integrations_pipeline.gateway.pages.story import path_of
 from integrations_pipeline.spec import editing
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import ConfigError
@@ -78,7 +79,9 @@ def show(asked: Asked) -> Response:
     return shown(asked, edited, edited.block, saved)
 
 
-def shown(asked: Asked, edited: Edited, block: str, *results: Any, ready: bool = False, status: int = 200) -> Response:
+def shown(
+    asked: Asked, edited: Edited, block: str, said: Html | None, results: Html | None = None, status: int = 200
+) -> Response:
     file = edited.connection.file
     assert file is not None
     place = f"connections/{file.name}"
@@ -87,7 +90,7 @@ def shown(asked: Asked, edited: Edited, block: str, *results: Any, ready: bool =
         if edited.base is None
         else f"From the connector; what you change is written over it, in {place}."
     )
-    save = button(f"Save to {place}", "save", name="do", value="save") if ready else None
+    save = button(f"Save to {place}", "save", name="do", value="save") if results is not None else None
     form = asked.form_to(
         asked.http.url.path,
         el("label", "The stream's map, in YAML", for_="block"),
@@ -99,7 +102,7 @@ def shown(asked: Asked, edited: Edited, block: str, *results: Any, ready: bool =
     )  # fmt: skip
     title = f"Mapping of {edited.connection.name}/{edited.stream}"
     beside = el("div", el("h2", "A stored record"), el("pre", example(asked, edited)), class_="beside")
-    return page(asked, title, results, el("div", el("div", form), beside, class_="columns"), status=status)
+    return page(asked, title, said, el("div", el("div", form), beside, class_="columns"), results, status=status)
 
 
 def example(asked: Asked, edited: Edited) -> str:
@@ -128,7 +131,7 @@ def submit(asked: Asked) -> Response:
     except ConfigError as error:
         wrong = notice("bad", error.what, el("br"), f"Next: {error.next}.")
         return shown(asked, edited, block, wrong, status=409)
-    return shown(asked, edited, block, results, ready=text != edited.text)
+    return shown(asked, edited, block, None, results)
 
 
 def previewed(asked: Asked, edited: Edited, after: Connection, text: str) -> Html:
@@ -138,7 +141,10 @@ def previewed(asked: Asked, edited: Edited, after: Connection, text: str) -> Htm
     kinds = asked.doors.kinds
     found = preview(edited.connection.streams[stream], after.streams[stream], kinds, records, PREVIEW_SAMPLES)
     knows = redactor(name, asked.doors.home)
-    rows = ([one.external_id, verdict(one), knows_less(knows.text, one)] for one in found.samples)
+    rows = (
+        [link(path_of(name, stream, one.external_id), one.external_id), verdict(one), knows_less(knows.text, one)]
+        for one in found.samples
+    )
     listed = table("Records that change", ("record", "would", "before → after"), rows) if found.samples else None
     lines = list(difflib.unified_diff(edited.text.splitlines(), text.splitlines(), "before", "after", "", "", 2, ""))
     file = [el("h2", "The file"), el("pre", (diffed(line) for line in lines[2:]), class_="diff")] if lines else None

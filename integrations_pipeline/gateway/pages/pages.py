@@ -16,7 +16,7 @@ from starlette.routing import Route
 from integrations_pipeline.gateway.access import Access
 from integrations_pipeline.gateway.bodies import Bodies, Refused
 from integrations_pipeline.gateway.doors import Doors
-from integrations_pipeline.gateway.pages import conflicts, connecting, letters, mapping, quarantine, status
+from integrations_pipeline.gateway.pages import conflicts, connecting, letters, mapping, quarantine, status, story
 from integrations_pipeline.gateway.pages.asked import (
     HEADERS,
     Asked,
@@ -81,6 +81,8 @@ class Pages:
             route(mapping.PATH, mapping.submit, "POST"),
             route(connecting.PATH, connecting.show),
             route(connecting.PATH, connecting.submit, "POST"),
+            route(story.FIND, story.find),
+            route(story.PATH, story.show),
             Route("/login", login, methods=["GET", "POST"]),
             Route("/logout", logout, methods=["POST"]),
             Route(style_path(), serve_style),

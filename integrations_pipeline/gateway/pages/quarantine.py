@@ -11,8 +11,9 @@ from starlette.responses import Response
 
 from integrations_pipeline.client.redaction import Redactor, redactor
 from integrations_pipeline.gateway.pages.asked import Asked, button, moment, notice, number_in, page, see_other
-from integrations_pipeline.gateway.pages.elements import Html, el, table
+from integrations_pipeline.gateway.pages.elements import Html, el, link, table
 from integrations_pipeline.gateway.pages.samples import sample
+from integrations_pipeline.gateway.pages.story import path_of
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.limits import PAGE_ROWS
 from integrations_pipeline.spec.loading import load_connection_and_kinds
@@ -64,7 +65,8 @@ def field(name: str, value: object) -> Html:
 
 
 def record(row: QuarantinedRow, knows: Redactor) -> list[Any]:
-    named = row.external_id if row.external_id is not None else "without a key"
+    known = row.external_id
+    named = "without a key" if known is None else link(path_of(row.connection, row.stream, known), known)
     text = el("pre", sample(row.payload, knows))
     return [named, el("details", el("summary", "the record, personal values masked"), text)]
 
@@ -75,12 +77,16 @@ def reasons(row: QuarantinedRow, knows: Redactor) -> Html:
 
 def reason(one: dict[str, Any], knows: Redactor) -> list[Any]:
     such = one.get("sample")
-    example = [" Such as: ", el("code", knows.text(shown(one["field"] or "", such)))] if such else None
+    example = [", such as ", el("code", knows.text(shown(one["field"] or "", such)))] if such else None
     return [el("strong", one["field"] or "the row"), ": ", knows.text(one["message"]), example]
 
 
 def seen(row: QuarantinedRow) -> list[Any]:
-    return [moment(row.last_seen), el("br"), el("span", f"{row.attempts:,} times", class_="faint")]
+    return [
+        moment(row.last_seen),
+        el("br"),
+        el("span", "once" if row.attempts == 1 else f"{row.attempts:,} times", class_="faint"),
+    ]
 
 
 def actions(asked: Asked, row: QuarantinedRow) -> list[Html]:

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.responses import Response
 
 from integrations_pipeline.gateway.freshness import told
-from integrations_pipeline.gateway.pages.asked import Asked, dagster_url, moment, page
+from integrations_pipeline.gateway.pages.asked import Asked, button, dagster_url, moment, page
 from integrations_pipeline.gateway.pages.elements import Html, el, link, pill, table
 from integrations_pipeline.gateway.pages.facts import ConnectionFacts, Facts, StreamFacts, read_facts
 from integrations_pipeline.store.alerts import Alert
@@ -39,6 +39,7 @@ def show(asked: Asked, session: Any) -> Response:
         broken_files(facts),
         alerts(facts) if facts.alerts else None,
         overview(facts),
+        finding(facts),
         el("h2", "Streams"),
         (detail(one, facts.asked_at) for one in facts.connections),
     )
@@ -145,6 +146,23 @@ def sparkline(name: str, hours: list[int]) -> Html:
     drawn = el("svg", el("title", said), bars, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", class_="spark",
                width=WIDTH, height=HEIGHT)  # fmt: skip
     return el("span", drawn, " ", el("span", f"{total:,}", class_="total"), class_="sparked")
+
+
+def finding(facts: Facts) -> Html:
+    """The way to one record's life."""
+    places = (f"{one.name}/{each.status.stream}" for one in facts.connections for each in one.streams)
+    options = (el("option", place) for place in places)
+    return el(
+        "form",
+        el("label", "Why is a record as it is, or not here? Stream", for_="find-stream"),
+        el("select", options, name="stream", id="find-stream"),
+        el("label", "its id at the source", for_="find-id"),
+        el("input", name="id", id="find-id", required=True, autocomplete="off"),
+        button("Show its life"),
+        action="/why",
+        class_="find",
+        role="search",
+    )
 
 
 def detail(one: ConnectionFacts, now: datetime) -> Html:
