@@ -180,9 +180,6 @@ PAGE_ROWS = 100
 PREVIEW_RECORDS = 5_000
 """Stored records that an edited mapping is tried on while somebody waits: half a second."""
 
-PREVIEW_SAMPLES = 20
-"""Records of each sort that a preview shows; a person reads no more."""
-
 PLAN_REQUESTS = 25
 """Pages of each stream that a plan reads unless told otherwise; what it reads it holds in memory."""
 

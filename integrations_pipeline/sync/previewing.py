@@ -64,7 +64,13 @@ def preview(
     return [preview_stream(connection, name, store, kinds) for name in chosen]
 
 
-def preview_stream(connection: Connection, name: str, store: Store, kinds: Mapping[str, Kind]) -> MappingPreview:
+def preview_stream(
+    connection: Connection, name: str, store: Store, kinds: Mapping[str, Kind], at_most: int | None = None
+) -> MappingPreview:
+    """One stream with a `map`; not all of its records, but about ``at_most``, where somebody waits.
+
+    Raises ConfigError for a map that doesn't fit its kind.
+    """
     stream = connection.streams[name]
     assert stream.map is not None
     kind = kinds[stream.map.to]
@@ -76,6 +82,8 @@ def preview_stream(connection: Connection, name: str, store: Store, kinds: Mappi
             for batch in mapped_rows(session, connection.name, name, kind.kind, limit=CHUNK_RECORDS):
                 for row in batch:
                     compare(found, row, shaper)
+                if at_most is not None and found.rows >= at_most:
+                    break
     return found
 
 

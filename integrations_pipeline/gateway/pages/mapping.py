@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from integrations_pipeline.client.redaction import redactor
+from integrations_pipeline.client.redaction import Redactor, redactor
 from integrations_pipeline.gateway.pages.asked import Asked, button, notice, page, see_other
 from integrations_pipeline.gateway.pages.elements import Html, el, joined, link, pill, table
 from integrations_pipeline.gateway.pages.reloading import reload_dagster
@@ -18,11 +18,12 @@ from integrations_pipeline.spec import editing
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home
-from integrations_pipeline.spec.limits import PREVIEW_RECORDS, PREVIEW_SAMPLES
+from integrations_pipeline.spec.limits import PREVIEW_RECORDS
 from integrations_pipeline.spec.loading import load_connection, yaml_files
 from integrations_pipeline.spec.yaml_text import parse_document, to_yaml
+from integrations_pipeline.store.planned import Sample
 from integrations_pipeline.store.stored import live_records
-from integrations_pipeline.sync.preview import Preview, Previewed, preview
+from integrations_pipeline.sync.previewing import MappingPreview, preview_stream
 
 PATH = "/mapping/{connection}/{stream}"
 
@@ -136,13 +137,12 @@ def submit(asked: Asked) -> Response:
 
 def previewed(asked: Asked, edited: Edited, after: Connection, text: str) -> Html:
     name, stream = edited.connection.name, edited.stream
-    with asked.store.borrow() as session:
-        records = live_records(session, name, stream, PREVIEW_RECORDS)
-    kinds = asked.doors.kinds
-    found = preview(edited.connection.streams[stream], after.streams[stream], kinds, records, PREVIEW_SAMPLES)
+    if after.streams[stream].map is None:
+        raise ConfigError("a map with `to` and `fields` was expected", next="correct the text")
+    found = preview_stream(after, stream, asked.store, asked.doors.kinds, PREVIEW_RECORDS)
     knows = redactor(name, asked.doors.home)
     rows = (
-        [link(path_of(name, stream, one.external_id), one.external_id), verdict(one), knows_less(knows.text, one)]
+        [link(path_of(name, stream, str(one.id)), one.id), verdict(one), differences(knows, one)]
         for one in found.samples
     )
     listed = table("Records that change", ("record", "would", "before → after"), rows) if found.samples else None
@@ -151,33 +151,41 @@ def previewed(asked: Asked, edited: Edited, after: Connection, text: str) -> Htm
     return joined(el("h2", "Preview"), counts(found), listed, file)
 
 
-def counts(found: Preview) -> Html:
-    most = found.records == PREVIEW_RECORDS
-    looked_at = f"Of the first {found.records:,} records" if most else f"Of {found.records:,} stored records"
+def counts(found: MappingPreview) -> Html:
+    most = found.rows >= PREVIEW_RECORDS
+    looked_at = f"Of the first {found.rows:,} records" if most else f"Of {found.rows:,} stored records"
     parts = [
         pill("warn" if found.changed else "good", f"{found.changed:,} would change"),
-        pill("bad" if found.failing else "good", f"{found.failing:,} would fail"),
-        pill("good", f"{found.mended:,} would come in") if found.mended else None,
+        pill("bad" if found.fails else "good", f"{found.fails:,} would fail"),
+        pill("good", f"{found.heals:,} would come in") if found.heals else None,
     ]
-    fields = ", ".join(f"{name} in {count:,}" for name, count in found.fields.items())
+    fields = ", ".join(f"{name} in {count:,}" for name, count in found.fields.most_common())
     return el("p", looked_at, ": ", ((part, " ") for part in parts if part), el("br"), fields or "no field changes",
               role="status")  # fmt: skip
 
 
-def verdict(one: Previewed) -> Html:
-    return pill("bad", "fail") if one.problems else pill("warn", "change")
+VERDICTS = {
+    "changed": ("warn", "change"),
+    "fails": ("bad", "fail"),
+    "heals": ("good", "come in"),
+    "new": ("idle", "be mapped first"),
+}
 
 
-def knows_less(hide: Any, one: Previewed) -> Html:
+def verdict(one: Sample) -> Html:
+    return pill(*VERDICTS[one.sort])
+
+
+def differences(knows: Redactor, one: Sample) -> Html:
     """The fields of a sample, masked."""
+    before = one.before or {}
     changes = (
-        el("li", el("strong", name), ": ", el("del", value(hide, name, was)), " → ", el("ins", value(hide, name, now)))
-        for name, (was, now) in one.changes.items()
-    )
-    problems = (
-        el("li", el("strong", each["field"] or "the row"), ": ", hide(each["message"])) for each in one.problems
-    )
-    return el("ul", problems, changes, class_="notes")
+        el("li", el("strong", name), ": ", el("del", value(knows.text, name, before.get(name))), " → ",
+           el("ins", value(knows.text, name, now)))
+        for name, now in (one.after or {}).items()
+    )  # fmt: skip
+    why = el("li", knows.text(one.reason)) if one.reason else None
+    return el("ul", why, changes, class_="notes")
 
 
 def value(hide: Any, name: str, given: Any) -> str:
