@@ -35,6 +35,9 @@ app.add_typer(alerts_app, name="alerts")
 outbox_app = typer.Typer(no_args_is_help=True, help="Changes made here on their way out: look, retry, decide.")
 app.add_typer(outbox_app, name="outbox")
 
+conflicts_app = typer.Typer(no_args_is_help=True, help="Fields that both sides changed: look, decide.")
+app.add_typer(conflicts_app, name="conflicts")
+
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show stack traces.")]
 STOPPED = 130
@@ -472,6 +475,41 @@ def outbox_resolve(
     from integrations_pipeline.cli.pushing import run_resolve
 
     raise typer.Exit(run_resolve(change, external_id=external_id, not_there=not_there, json=json))
+
+
+@conflicts_app.command("list")
+def conflicts_list(what: PlaceArgument = None, json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Show the fields that both sides changed and that a person is to decide about."""
+    from integrations_pipeline.cli.resolving import run_list
+
+    raise typer.Exit(run_list(what, json=json))
+
+
+@conflicts_app.command("show")
+def conflicts_show(
+    conflict: Annotated[int, typer.Argument(help="The conflict's id, from `list`.")],
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show one conflict whole: what was agreed last, ours and theirs, and what each side changed."""
+    from integrations_pipeline.cli.resolving import run_show
+
+    raise typer.Exit(run_show(conflict, json=json))
+
+
+@conflicts_app.command("resolve")
+def conflicts_resolve(
+    what: Annotated[list[str], typer.Argument(help="Ids from `list`.", show_default=False)],
+    ours: Annotated[bool, typer.Option("--ours", help="Ours counts, and goes out.")] = False,
+    theirs: Annotated[bool, typer.Option("--theirs", help="Theirs counts, and is taken over here.")] = False,
+    value: Annotated[str | None, typer.Option(help="Neither: this counts, here and there.")] = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Decide open conflicts, all alike."""
+    from integrations_pipeline.cli.resolving import run_resolve
+
+    raise typer.Exit(run_resolve(what, ours=ours, theirs=theirs, value=value, json=json))
 
 
 def report(error: IntegrationError, arguments: list[str]) -> int:

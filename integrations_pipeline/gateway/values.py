@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -21,6 +22,7 @@ Problem = dict[str, str]
 NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """As JSON writes it; behind an escaped backslash the same letters are text."""
 
+TEXTS = ("string", "timestamp", "date")
 WORDS = {"true": True, "false": False}
 
 
@@ -76,6 +78,20 @@ def filter_of(kind: Kind, name: str, text: str) -> Any:
     if text == "":
         return None
     return with_type(field, WORDS.get(text, text) if field.type == "boolean" else text)
+
+
+def of_text(kind: Kind, name: str, text: str) -> Any:
+    """What a person typed for a field: as it stands for texts and times, else as JSON; empty is no value. Raises
+    ValueError."""
+    if text == "":
+        return None
+    field = known(kind, name)
+    try:
+        value = text if field.type in TEXTS else json.loads(text)
+    except json.JSONDecodeError:
+        raise ValueError(f"{describe(field)} was expected, as JSON writes it") from None
+    typed(kind, name, value)
+    return value
 
 
 def typed(kind: Kind, name: str, value: Any) -> Any:

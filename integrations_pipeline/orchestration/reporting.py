@@ -19,6 +19,7 @@ from dagster import (
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import IntegrationError
 from integrations_pipeline.spec.personal import masked
+from integrations_pipeline.spec.streams import Stream
 from integrations_pipeline.store.breaker import BreakerState
 from integrations_pipeline.store.profiles import OpenFinding
 from integrations_pipeline.store.reports import RejectedRule
@@ -52,6 +53,24 @@ def check_specs(key: AssetKey) -> list[AssetCheckSpec]:
             "Blocks what comes after: rows that vanish between the source and the table are never a success.",
         ),
     ]
+
+
+def conflict_specs(key: AssetKey, stream: Stream) -> list[AssetCheckSpec]:
+    """Of a stream that is written back."""
+    text = "No field waits for a person to decide between ours and theirs: `integrations conflicts list`."
+    return [AssetCheckSpec("conflicts_open", asset=key, description=text)] if stream.write is not None else []
+
+
+def conflicts_open(key: AssetKey, open_fields: int) -> AssetCheckResult:
+    """Passed where nobody is to decide anything; the count is plotted."""
+    return AssetCheckResult(
+        asset_key=key,
+        check_name="conflicts_open",
+        passed=not open_fields,
+        severity=AssetCheckSeverity.WARN,
+        description=f"{open_fields:,} fields were changed on both sides: `integrations conflicts list`",
+        metadata={"open conflicts": open_fields},
+    )
 
 
 def webhooks(result: StreamResult) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from integrations_pipeline.orchestration.watching import LoggedProgress
 from integrations_pipeline.spec.connection import Connection, Kind
 from integrations_pipeline.spec.errors import IntegrationError
 from integrations_pipeline.spec.ports import Priority
+from integrations_pipeline.store.conflicts import counted
 from integrations_pipeline.store.health import streams_health
 from integrations_pipeline.store.profiles import open_findings
 from integrations_pipeline.store.reports import open_quarantine, rejected_rules
@@ -56,7 +57,11 @@ def stream_asset(connection: Connection, name: str, kinds: Mapping[str, Kind]) -
         kinds=icons(connection),
         tags=tags_of(connection),
         metadata=stream_metadata(connection, name, stream),
-        check_specs=[*reporting.check_specs(key), *reporting.expectation_specs(key, connection, name)],
+        check_specs=[
+            *reporting.check_specs(key),
+            *reporting.conflict_specs(key, stream),
+            *reporting.expectation_specs(key, connection, name),
+        ],
         freshness_policy=reporting.freshness_policy([connection.expect.fresh_within]),
         pool=pool_of(connection.name, name),
         required_resource_keys={"store", "client"},
@@ -73,14 +78,16 @@ def run_stream(context: AssetExecutionContext, connection: Connection, name: str
     key = stream_key(connection.name, name)
     result = synced_stream(context, connection, name, kinds)
     breaker = context.resources.store.store.breakers([connection])[connection.name]
-    counted = reporting.numbers(result, mapped=connection.streams[name].map is not None)
-    numbers = {**counted, **reporting.breaker_state(breaker)}
+    mapped = connection.streams[name].map is not None
+    numbers = {**reporting.numbers(result, mapped=mapped), **reporting.breaker_state(breaker)}
     context.log.info(f"{name}: {result.status}, {said(result)}")
     if result.status == "failed" and result.error is not None:
         raise reporting.failure(result.error, numbers)
     yield reporting.counts_balance(key, result)
     yield rejected(context, connection, name)
     yield drifted(context, connection, name)
+    if connection.streams[name].write is not None:
+        yield undecided(context, connection, name)
     yield from expected(context, connection, name)
     if result.status == "deferred" and result.error is not None:
         defer(context, connection, name, result, numbers)
@@ -128,6 +135,12 @@ def drifted(context: AssetExecutionContext, connection: Connection, name: str) -
     with context.resources.store.store.borrow() as session:
         findings = open_findings(session, connection.name, name)
     return reporting.drift(stream_key(connection.name, name), findings)
+
+
+def undecided(context: AssetExecutionContext, connection: Connection, name: str) -> AssetCheckResult:
+    with context.resources.store.store.borrow() as session:
+        found = {(one, stream): count for one, stream, count in counted(session)}
+    return reporting.conflicts_open(stream_key(connection.name, name), found.get((connection.name, name), 0))
 
 
 def expected(context: AssetExecutionContext, connection: Connection, name: str) -> Iterator[AssetCheckResult]:

@@ -105,7 +105,7 @@ def waiting(health: ConnectionHealth) -> Iterator[Condition]:
         yield Condition(name, "", "parked", "warning", what, "whoever knows the records", step, health.asked_at)
     if health.conflicts:
         what = f"{health.conflicts:,} fields differ here and at the source, and the rule says that a person decides"
-        step = "decide for each which value counts; the open rows of `integrations.conflict` have both"
+        step = f"`integrations conflicts list {name}` has both values; decide for each which counts"
         yield Condition(name, "", "conflicts", "warning", what, "whoever knows the records", step, health.asked_at)
 
 

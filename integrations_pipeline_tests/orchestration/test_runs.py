@@ -195,6 +195,22 @@ def test_drift_is_told_by_a_check_that_blocks_nothing(crm: House) -> None:
     assert "| name | vanished field | error |" in told["what differs"]
 
 
+def test_fields_that_a_person_is_to_decide_are_counted_by_a_check(crm: House) -> None:
+    """Of the stream that is written back, and only there."""
+    crm.run()
+    write = "    write: {fields: [name], update: PATCH /contacts/<external_id>, conflict: {name: review}}\n  deals:"
+    crm.write((crm.home.connections / "crm.yaml").read_text().replace("  deals:", write))
+    mine = "UPDATE canonical.customer SET name = 'ours' WHERE id = (SELECT canonical_id FROM integrations.link LIMIT 1)"
+    ((key,),) = crm.ask(
+        f"WITH mine AS ({mine} RETURNING id) SELECT external_id FROM integrations.link JOIN mine ON canonical_id = id"
+    )
+    crm.simulations["crm"].update("contacts", [key], {"name": "theirs"})
+    result = crm.run()
+    (check,) = (c for c in result.get_asset_check_evaluations() if c.check_name == "conflicts_open")
+    assert (check.asset_key, check.passed, check.severity.value, check.blocking) == (CONTACTS, False, "WARN", False)
+    assert check.metadata["open conflicts"].value == 1
+
+
 def test_changes_of_a_kind_with_on_change_are_sent_by_a_job(crm: House, monkeypatch: pytest.MonkeyPatch) -> None:
     file = crm.home.models / "customer.yaml"
     told = "on_change: [{url: {env: TEAM_URL}, secret: {env: TEAM_SECRET}}]\n"

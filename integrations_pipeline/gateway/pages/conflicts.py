@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from starlette.responses import Response
@@ -11,13 +10,12 @@ from integrations_pipeline.client.redaction import Redactor, redactor
 from integrations_pipeline.gateway.pages.asked import Asked, button, moment, notice, number_in, page, see_other
 from integrations_pipeline.gateway.pages.elements import Html, el, table
 from integrations_pipeline.gateway.pages.samples import plain
-from integrations_pipeline.gateway.values import typed
+from integrations_pipeline.gateway.values import of_text
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.limits import PAGE_ROWS
 from integrations_pipeline.store.conflicts import OpenConflict, one_conflict, open_conflicts, resolve
 
 PATH = "/conflicts"
-TEXTS = ("string", "timestamp", "date")
 CHOICES = {"ours": "Ours was kept", "theirs": "Theirs was taken over", "value": "Your value was set"}
 
 
@@ -94,13 +92,9 @@ def lookup(asked: Asked, found: OpenConflict) -> str | None:
 def own_value(asked: Asked, found: OpenConflict) -> Any:
     """What was typed, as the field's type has it: empty is no value. Raises ConfigError."""
     text, kind = asked.form.get("value", ""), asked.doors.kinds.get(found.kind)
-    if text == "":
-        return None
     if kind is None or found.field not in kind.fields or lookup(asked, found) is not None:
-        return text
+        return text or None
     try:
-        value = text if kind.fields[found.field].type in TEXTS else json.loads(text)
-        typed(kind, found.field, value)
+        return of_text(kind, found.field, text)
     except ValueError as error:
         raise ConfigError(f"{found.field} can't be {text!r}: {error}", next="give another value") from None
-    return value
