@@ -221,6 +221,14 @@ def up(
     raise typer.Exit(run_up(port=port, gateway_port=gateway_port, records=records))
 
 
+@app.command()
+def prune(json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Take away what is over and older than the limits say. Dagster does it by itself, each night."""
+    from integrations_pipeline.cli.pruning import run_prune
+
+    raise typer.Exit(run_prune(json=json))
+
+
 @app.command("database-url")
 def database_url(debug: DebugOption = False) -> None:
     """Print the URL of the PostgreSQL in use (it holds the password)."""

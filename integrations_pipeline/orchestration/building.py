@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from dagster import AssetsDefinition, AssetSelection, Definitions, SensorDefinition, in_process_executor
+from dagster import (
+    AssetsDefinition,
+    AssetSelection,
+    Definitions,
+    ScheduleDefinition,
+    SensorDefinition,
+    in_process_executor,
+)
 
 from integrations_pipeline.orchestration.alerting import alerts_sensor
 from integrations_pipeline.orchestration.backfills import backfill_jobs
@@ -18,11 +25,13 @@ from integrations_pipeline.orchestration.jobs import asset_jobs, connection_jobs
 from integrations_pipeline.orchestration.kinds import kind_asset
 from integrations_pipeline.orchestration.outbox import outbox_sensors, push_jobs
 from integrations_pipeline.orchestration.outside import outside_sensor
+from integrations_pipeline.orchestration.pruning import prune_job, prune_schedule
 from integrations_pipeline.orchestration.renewing import renewing_sensors
 from integrations_pipeline.orchestration.resources import ClientResource, HomeResource, StoreResource
 from integrations_pipeline.orchestration.schedules import schedules_of
 from integrations_pipeline.orchestration.sensors import sensors
 from integrations_pipeline.orchestration.streams import stream_asset
+from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import Loaded, load_all
 from integrations_pipeline.spec.simulated import relocated
@@ -36,11 +45,16 @@ def build(home: Home) -> Definitions:
     return Definitions(
         assets=[*stream_assets(loaded), *kind_assets(loaded), *(broken_asset(*one) for one in loaded.broken.items())],
         jobs=jobs(loaded) if connections else [],
-        schedules=[one for connection in connections for one in schedules_of(connection)],
+        schedules=schedules(connections) if connections else [],
         sensors=all_sensors(loaded) if connections else [],
         resources={"store": store, "client": ClientResource(store=store)},
         executor=in_process_executor,
     )
+
+
+def schedules(connections: list[Connection]) -> list[ScheduleDefinition]:
+    """Of polls, and the one that takes away what is old."""
+    return [*(one for connection in connections for one in schedules_of(connection)), prune_schedule()]
 
 
 def all_sensors(loaded: Loaded) -> list[SensorDefinition]:
@@ -65,7 +79,7 @@ def jobs(loaded: Loaded) -> list[Any]:
     given = (loaded.connections, loaded.kinds)
     receive = [receive_job(*given)] if has_webhooks(loaded.connections) else []
     on_connections = [*connection_jobs(*given), *backfill_jobs(*given), *receive, *push_jobs(*given)]
-    return [*asset_jobs(runnable(loaded)), *on_connections, *delivering_jobs(loaded.kinds)]
+    return [*asset_jobs(runnable(loaded)), *on_connections, *delivering_jobs(loaded.kinds), prune_job()]
 
 
 def runnable(loaded: Loaded) -> AssetSelection:

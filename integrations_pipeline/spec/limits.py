@@ -147,6 +147,21 @@ HTTP_LOG_DAYS = 14
 DECISION_DAYS = 90
 """Of a decision: why a record changed is asked for a quarter of a year."""
 
+RUN_DAYS = 90
+"""Of a run in the log: a quarter of a year shows how a stream does; the latest of each mode stays."""
+
+DELIVERY_DAYS = 7
+"""Of a change that an `on_change` address took: its receiver has it."""
+
+CLOSED_DAYS = 90
+"""Of what was set aside and is settled: quarantine that healed, dead letters, conflicts, findings of drift."""
+
+PRUNE_ROWS = 5_000
+"""Rows that one statement takes away: locks are short, and whoever writes doesn't wait."""
+
+PRUNE_BATCHES = 200
+"""Of a table at a time: a million rows; more go the next night."""
+
 WEBHOOK_BYTES = 4 * 1024 * 1024
 """A delivery is held whole until its signature is checked, and anybody may send one; the poll finds what it told."""
 

@@ -13,9 +13,8 @@ import psycopg
 from psycopg.rows import args_row
 from psycopg.types.json import Jsonb
 
+from integrations_pipeline.spec.limits import DELIVERY_DAYS
 from integrations_pipeline.store.sealing import Borrow
-
-KEPT = timedelta(days=7)
 
 # The first of each record's queued changes, where it is due. A later one waits, so that each record's order holds.
 HEADS = """
@@ -95,7 +94,7 @@ class Draining:
 
     def __init__(self, session: psycopg.Connection[Any]):
         self._session = session
-        session.execute(PRUNE, [KEPT])
+        session.execute(PRUNE, [timedelta(days=DELIVERY_DAYS)])
 
     def heads(self, limit: int, *, without: Sequence[str] = ()) -> list[Change]:
         """The oldest due change of each record, but not for the targets ``without``."""

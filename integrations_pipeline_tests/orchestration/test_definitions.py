@@ -62,7 +62,9 @@ def test_canonical_fields_come_from_raw_fields(home: Home) -> None:
 
 def test_few_jobs_whatever_the_connections(home: Home) -> None:
     repository = build(home).get_repository_def()
-    assert set(repository.job_names) == {"sync", "full_refresh", "connect", "disconnect", "backfill", "__ASSET_JOB"}
+    assert set(repository.job_names) == {
+        "sync", "full_refresh", "connect", "disconnect", "backfill", "prune", "__ASSET_JOB"
+    }  # fmt: skip
     (poll,) = repository.schedule_defs  # deals: 7m divides no hour, the sensor sees to it
     assert (poll.name, poll.job_name, poll.default_status) == ("poll_crm", "sync", DefaultScheduleStatus.RUNNING)
     assert {sensor.name for sensor in repository.sensor_defs} == {
