@@ -14,21 +14,30 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
+from urllib.request import urlopen
 
 import psycopg
 import pytest
 from psycopg import sql
 
+from integrations_pipeline.gateway.application import Gateway
+from integrations_pipeline.gateway.doors import Doors
+from integrations_pipeline.gateway.metrics import Metrics
+from integrations_pipeline.gateway.pages.pages import Pages
 from integrations_pipeline.simulator.answer import Answer
 from integrations_pipeline.simulator.simulation import Simulation
 from integrations_pipeline.simulator.tokens import COOKIE
 from integrations_pipeline.simulator.views import Request
+from integrations_pipeline.spec.home import Home
+from integrations_pipeline.store.store import Store
+from integrations_pipeline_tests.gateway.conftest import Door, serving
 from integrations_pipeline_tests.journeys.accounts import ACCOUNTS, Account
 from integrations_pipeline_tests.orchestration.conftest import House
 from integrations_pipeline_tests.orchestration.conftest import house as desk  # noqa: F401
 from integrations_pipeline_tests.orchestration.conftest import template as template  # with Dagster's tables
 
 SHORTEST = 8
+PAGES = ("/", "/quarantine", "/conflicts", "/dead-letters", "/metrics")
 FIXED = (
     Account("bearer", "{type: bearer, token: $token}", {"token": "planted-token-5d41402abc"}),
     Account("basic", "{type: basic, username: ann, password: $password}", {"password": "planted-pass-b19e&7"}),
@@ -100,6 +109,18 @@ def files_below(folder: Path) -> Iterator[tuple[str, str]]:
             yield str(path), path.read_bytes().decode("utf-8", "replace")
 
 
+def pages_of(url: str, home: Path) -> Iterator[tuple[str, str]]:
+    """What the gateway shows people and Prometheus."""
+    door = Door(home, url)
+    with Store(url) as store:
+        doors = Doors(Home(home))
+        gateway = Gateway(doors, store.connect, None, None, Pages(doors, store), Metrics(doors, store))
+        with serving(door, gateway):
+            for path in PAGES:
+                with urlopen(f"http://127.0.0.1:{door.port}{path}", timeout=60) as answer:
+                    yield f"page {path}", answer.read().decode("utf-8", "replace")
+
+
 def test_planted_secrets_are_found_nowhere(
     desk: House,  # noqa: F811
     tmp_path: Path,
@@ -111,7 +132,8 @@ def test_planted_secrets_are_found_nowhere(
     for account in (*ACCOUNTS, *FIXED):
         for name, value in account.secrets.items():
             monkeypatch.setenv(f"{account.name}_{name}".upper(), value)
-        text = account.text.replace("connection: shop", f"connection: {account.name}").replace("{url}", "URL")
+        text = account.text.replace("connection: shop", f"connection: {account.name}\nlog_bodies: all")
+        text = text.replace("{url}", "URL")
         source = desk.add(text.replace("SHOP_", f"{account.name}_".upper()), records=12, secrets=account.secrets)
         sources[account.name] = Unkind(source)
     texts = [str(event) for event in desk.run().all_events]
@@ -122,16 +144,20 @@ def test_planted_secrets_are_found_nowhere(
     result = desk.run()
     assert not result.success
     texts += [str(event) for event in result.all_events]
-    commands = [
-        f"{verb} {name}{more}" for name in sources for verb, more in (("sync", " --debug"), ("check", " --live"))
-    ]
+    verbs = (("sync", " --debug"), ("check", " --live"), ("why", " orders nobody --json"))
+    commands = [f"{verb} {name}{more}" for name in sources for verb, more in verbs]
     done = subprocess.run(
-        [sys.executable, "-c", COMMANDS, *commands], env=os.environ, cwd=tmp_path, capture_output=True, text=True,
+        [sys.executable, "-c", COMMANDS, *commands], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "INTEGRATIONS_LOG": "debug"},
         timeout=240,
     )  # fmt: skip
     assert done.stderr.count("the source answered") >= len(sources), done.stdout + done.stderr
     told = {"Dagster's events": "\n".join(texts), "terminal": done.stdout + done.stderr, "log": caplog.text}
-    places = {**told, **dict(everything_in(desk.url)), **dict(files_below(tmp_path))}
+    shows = dict(pages_of(desk.url, desk.home.root))
+    assert all(name in shows["page /"] for name in sources)
+    places = {**told, **shows, **dict(everything_in(desk.url)), **dict(files_below(tmp_path))}
+    assert places["integrations.http_log"].count("\n") > 10 * len(sources)
+    assert done.stderr.count('"event": "request"') > len(sources), "lines were written"
     planted = {value for account in (*ACCOUNTS, *FIXED) for value in account.secrets.values()}
     shown = {value for one in sources.values() for value in one.shown}
     assert len(shown) > len(sources), "tokens, tickets and cookies were shown"

@@ -65,8 +65,10 @@ def test_few_jobs_whatever_the_connections(home: Home) -> None:
     assert set(repository.job_names) == {
         "sync", "full_refresh", "connect", "disconnect", "backfill", "prune", "__ASSET_JOB"
     }  # fmt: skip
-    (poll,) = repository.schedule_defs  # deals: 7m divides no hour, the sensor sees to it
+    poll, prune = sorted(repository.schedule_defs, key=lambda one: one.name)
+    # deals: 7m divides no hour, the sensor sees to it
     assert (poll.name, poll.job_name, poll.default_status) == ("poll_crm", "sync", DefaultScheduleStatus.RUNNING)
+    assert prune.name == "prune"
     assert {sensor.name for sensor in repository.sensor_defs} == {
         "poll_due", "resume_deferred", "full_refresh_due", "read_outside_runs", "alerts",
     }  # fmt: skip

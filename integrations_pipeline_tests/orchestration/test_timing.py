@@ -191,7 +191,7 @@ streams:
 
 def test_a_source_that_can_say_so_is_asked_before_a_run_is_started(house: House) -> None:
     source = house.add(ASKED)
-    assert house.definitions().get_repository_def().schedule_defs == []
+    assert [one.name for one in house.definitions().get_repository_def().schedule_defs] == ["prune"]
     assert house.run("notes/notes").success
     assert house.run("notes/notes").success  # from the watermark on: this list has a validator
     later = "UPDATE integrations.run_log SET started_at = started_at - interval '16 minutes' RETURNING 1"
