@@ -7,12 +7,7 @@ from functools import partial
 
 from integrations_pipeline.cli import output
 from integrations_pipeline.cli.stopping import Stopped, stopped_by_signals
-from integrations_pipeline.gateway.application import Gateway
-from integrations_pipeline.gateway.data import Data
-from integrations_pipeline.gateway.doors import Doors
-from integrations_pipeline.gateway.lane import FastLane
-from integrations_pipeline.gateway.metrics import Metrics
-from integrations_pipeline.gateway.pages.pages import Pages
+from integrations_pipeline.gateway.application import whole
 from integrations_pipeline.gateway.serving import run
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home
@@ -31,9 +26,7 @@ def run_serve(*, host: str, port: int) -> int:
     with stopped_by_signals():
         try:
             with listening(host, port) as listener, open_store(home=home) as store:
-                doors = Doors(home, subscriptions=store.subscriptions)
-                parts = (FastLane(doors, store), Data(doors, store), Pages(doors, store), Metrics(doors, store))
-                run(Gateway(doors, store.connect, *parts), listener, partial(say, host))
+                run(whole(home, store), listener, partial(say, host))
         except Stopped:
             pass
     return 0

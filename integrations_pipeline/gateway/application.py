@@ -28,11 +28,13 @@ from integrations_pipeline.gateway.doors import Doors
 from integrations_pipeline.gateway.lane import FastLane
 from integrations_pipeline.gateway.metrics import Metrics
 from integrations_pipeline.gateway.pages.pages import Pages
+from integrations_pipeline.gateway.pushing import PushLane
 from integrations_pipeline.gateway.writer import Writer
 from integrations_pipeline.spec.errors import ContractError, DataError, DestinationError
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.limits import WEBHOOK_SECONDS
 from integrations_pipeline.store.disconnecting import stopped_connections
+from integrations_pipeline.store.store import Store, open_store
 
 LOOK_SECONDS = 1.0
 """How often files are looked at: a saved connection is live within about this."""
@@ -188,15 +190,18 @@ def response(answer: Answer, headers: dict[str, str] | None = None) -> Response:
     return Response(answer.body, answer.status, {**NOSNIFF, **(headers or {})}, answer.media_type)
 
 
+def whole(home: Home, store: Store) -> Gateway:
+    """The gateway of a home with all it serves."""
+    doors = Doors(home, subscriptions=store.subscriptions)
+    data = Data(doors, store, lane=PushLane(doors, store))
+    return Gateway(doors, store.connect, FastLane(doors, store), data, Pages(doors, store), Metrics(doors, store))
+
+
 def create() -> Starlette:
     """For any ASGI server: ``uvicorn --factory integrations_pipeline.gateway.application:create``.
 
     Raises ConfigError or DestinationError where the database can't be used.
     """
-    from integrations_pipeline.store.store import open_store
-
     home = Home.from_environment()
     store = open_store(home=home)
-    doors = Doors(home, subscriptions=store.subscriptions)
-    parts = (FastLane(doors, store), Data(doors, store), Pages(doors, store), Metrics(doors, store))
-    return Gateway(doors, store.connect, *parts).app
+    return whole(home, store).app

@@ -23,6 +23,7 @@ from integrations_pipeline.gateway.asked import Told, answer, document_in, id_in
 from integrations_pipeline.gateway.bodies import Bodies, Refused
 from integrations_pipeline.gateway.doors import Doors
 from integrations_pipeline.gateway.freshness import freshness, unavailable
+from integrations_pipeline.gateway.pushing import PushLane
 from integrations_pipeline.gateway.values import Refusals, checked
 from integrations_pipeline.spec.connection import Kind
 from integrations_pipeline.spec.decoding import encode_sorted
@@ -46,16 +47,16 @@ log = structlog.get_logger()
 
 
 class Data:
-    """The doors to the records of a home's kinds. ``edited`` is told the kind of each committed edit."""
+    """The doors to the records of a home's kinds. ``lane`` sends what was edited right after its commit."""
 
     def __init__(
         self,
         doors: Doors,
         store: Store,
         access: Access | None = None,
-        edited: Callable[[str], None] = lambda kind: None,
+        lane: PushLane | None = None,
     ):
-        self.doors, self.store, self.edited = doors, store, edited
+        self.doors, self.store, self.lane = doors, store, lane
         self.access = access or Access(doors.public_url)
         self._prepared: dict[str, Kind] = {}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="data")
@@ -76,6 +77,12 @@ class Data:
     def close(self) -> None:
         """Waits for what is under way."""
         self._threads.shutdown(cancel_futures=True)
+        if self.lane is not None:
+            self.lane.stop()
+
+    def _leave(self, kind: Kind) -> None:
+        if self.lane is not None:
+            self.lane.wake(kind.kind)
 
     async def _serve(self, http: Request, bodies: Bodies, work: Work) -> Response:
         if refusal := self.access.refusal(http):
@@ -141,7 +148,7 @@ class Data:
                 record = records.create_record(session, kind, record_id, values)
             else:
                 return self._made_before(session, kind, str(key), digest)
-        self.edited(kind.kind)
+        self._leave(kind)
         place = {"location": f"/data/{kind.kind}/{record_id}"}
         return answer(201, edited_document(record, edit), {**tag(record), **place})
 
@@ -178,7 +185,7 @@ class Data:
                 message = f"the record is at version {found['version']}"
                 raise Told(412, "conflict", message, next="read it again, then decide", headers=tag(found))
             edit = note_edit(session, kind.kind, record_id, operation)
-        self.edited(kind.kind)
+        self._leave(kind)
         return answer(200, edited_document(record, edit), tag(record))
 
     def change(self, http: Request, body: bytes) -> Response:

@@ -24,7 +24,7 @@ from integrations_pipeline.sync.reaching import client_of
 from integrations_pipeline.sync.receive import Receiver
 
 RUN_SECONDS = 60.0
-"""What is applied within it is one run in the log: a run per event would fill it."""
+"""What a lane does within it is one run in the log: a run per event would fill it."""
 
 STOP_SECONDS = 10.0
 
@@ -39,13 +39,28 @@ class Opened(NamedTuple):
     receiver: Receiver
 
 
+class Runs:
+    """The runs that what a lane does belongs to."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, tuple[UUID, float]] = {}
+
+    def of(self, name: str) -> UUID:
+        """The connection's run at this time."""
+        run_id, began = self._runs.get(name, (uuid4(), float("-inf")))
+        if time.monotonic() - began > RUN_SECONDS:
+            run_id, began = uuid4(), time.monotonic()
+        self._runs[name] = run_id, began
+        return run_id
+
+
 class FastLane:
     """``wake`` never waits; one thread serves all connections, one after the other."""
 
     def __init__(self, doors: Doors, store: Store):
         self.doors, self.store = doors, store
         self._opened: dict[str, Opened] = {}
-        self._runs: dict[str, tuple[UUID, float]] = {}
+        self._runs = Runs()
         self._woken: dict[str, None] = {}
         self._stopped = False
         self._changed = threading.Condition()
@@ -89,7 +104,7 @@ class FastLane:
         try:
             receiver = self._receiver(name)
             if receiver is not None:
-                receiver.warm() if warm else receiver.run(self._run_id(name))
+                receiver.warm() if warm else receiver.run(self._runs.of(name))
         except IntegrationError as error:
             log.warning("events are left to the sensor", connection=name, error=str(error))
         except Exception:  # one connection's defect must not end the lane of the others
@@ -110,10 +125,3 @@ class FastLane:
         receiver = Receiver(where, client, self.store, self.doors.kinds, mode="immediately")
         self._opened[name] = Opened(connection, client, receiver)
         return receiver
-
-    def _run_id(self, name: str) -> UUID:
-        run_id, began = self._runs.get(name, (uuid4(), 0.0))
-        if time.monotonic() - began > RUN_SECONDS:
-            run_id, began = uuid4(), time.monotonic()
-        self._runs[name] = run_id, began
-        return run_id
