@@ -54,7 +54,10 @@ def test_an_older_version_never_overwrites(connect, look):
     land(connect, chunk(row("a", 5, name="new")))
     assert land(connect, chunk(row("a", 4, name="old"))) == [{"superseded": 1}]
     assert stored(look)["a"] == ({"name": "new"}, 5, False)
-    assert look(DECISIONS)[-1][1:3] == ("superseded", "a newer version is stored")
+    superseded = look(DECISIONS)[-1]
+    assert superseded[1:3] == ("superseded", "a newer version is stored")
+    came, held = superseded[3]["version"]
+    assert came < held == look("SELECT version FROM raw.crm__contacts")[0][0]
 
 
 def test_an_equal_version_read_later_is_newer_unless_the_list_is_descending(connect, look):

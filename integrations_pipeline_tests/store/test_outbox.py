@@ -238,6 +238,8 @@ def test_discarding_ends_what_is_not_done_nor_being_sent(session: psycopg.Connec
     assert outbox.discard(session, [dead, held], {"class": "discarded", "message": "why"}) == [dead]
     assert statuses(session) == {dead: "discarded", held: "sending"}
     assert session.execute("SELECT status FROM integrations.dead_letter").fetchall() == [("discarded",)]
+    decided = "SELECT stage, decision, reason, detail ->> 'outbox' FROM integrations.decision"
+    assert session.execute(decided).fetchall() == [("push", "discarded", "why", str(dead))]
 
 
 def test_one_request_carries_changes_alike_and_never_one_of_unknown_outcome(session: psycopg.Connection[Any]) -> None:
