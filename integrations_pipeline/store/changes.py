@@ -97,10 +97,12 @@ WHERE external_id IS NULL AND deleted_at IS NULL AND may_be_created AND NOT park
         AND q.reasons -> 0 ->> 'rule' = 'ambiguous_match' AND position(id::text IN q.reasons -> 0 ->> 'sample') > 0)
 """
 
-# Into the outbox, unless the same is under way or was refused for good. What waits untried is brought up to date.
+# Into the outbox, unless the same is under way, was refused for good, or given up and not edited since. What waits
+# untried is brought up to date.
 QUEUE = """
 , latest AS (
-    SELECT d.*, o.status, o.tries, o.operation AS latest_operation, o.changes AS latest_changes
+    SELECT d.*, o.status, o.operation AS latest_operation, o.changes AS latest_changes,
+           o.status = 'discarded' AND d.edited_at <= o.finished_at AS given_up
     FROM due d LEFT JOIN LATERAL (
         SELECT * FROM (SELECT * FROM integrations.outbox WHERE canonical_id = d.id OFFSET 0) AS o
         WHERE o.connection = %(connection)s AND o.stream = %(stream)s
@@ -111,7 +113,7 @@ INSERT INTO integrations.outbox AS o
     (connection, stream, kind, canonical_id, external_id, operation, changes, before, edited_at, run_id)
 SELECT %(connection)s, %(stream)s, %(kind)s, id, external_id, operation, changes, before, edited_at, %(run_id)s
 FROM latest
-WHERE coalesce(status, 'done') IN ('done', 'discarded', 'answered')
+WHERE (coalesce(status, 'done') IN ('done', 'discarded', 'answered') AND given_up IS NOT TRUE)
    OR (operation, changes) IS DISTINCT FROM (latest_operation, latest_changes)
 ORDER BY edited_at, id
 ON CONFLICT (connection, stream, canonical_id) WHERE status = 'queued' AND tries = 0

@@ -176,7 +176,7 @@ def test_the_time_of_reading_is_the_sources_own(bench: Bench) -> None:
     assert page.read_at == datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-RAW = b"HTTP/1.1 200 OK\r\nDate: Tue, 02 Jan 2024 03:04:05 GMT\r\nContent-Length: 2\r\n\r\n[]"
+RAW = b"HTTP/1.1 200 OK\r\nConnection: close\r\nDate: Tue, 02 Jan 2024 03:04:05 GMT\r\nContent-Length: 2\r\n\r\n[]"
 
 
 def test_deleted_keys_are_a_list_like_any_other(bench: Bench) -> None:

@@ -148,7 +148,7 @@ def test_a_used_up_window_is_told_to_the_limiter_before_any_refusal(bench: Bench
 def test_a_source_whose_clock_is_wrong_makes_nobody_wait_longer(bench: Bench) -> None:
     limiter = LocalLimiter()
     date = b"Date: Tue, 02 Jan 2074 03:04:05 GMT\r\nX-RateLimit-Remaining: 0\r\nX-RateLimit-Reset: 3282087850\r\n"
-    raw = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + date + b"\r\n[]"
+    raw = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n" + date + b"\r\n[]"
     first(bench.client(bench.source(lambda seen: Reply(raw=[raw])).url, limiter=limiter))
     assert 4 < (limiter.told[0] - datetime.now(UTC)).total_seconds() <= 5
 

@@ -328,6 +328,17 @@ def test_what_was_refused_for_good_is_not_asked_again_until_it_is_edited(connect
     assert find(connect, writing()) == {"updates": 1}
 
 
+def test_what_a_person_gave_up_is_not_asked_again_until_it_is_edited(connect, look, known):
+    edit(look, name="unwanted")
+    find(connect, writing())
+    look("UPDATE integrations.outbox SET status = 'discarded', finished_at = now() RETURNING 1")
+    look("UPDATE integrations.merge_state SET merged_below = '0' RETURNING 1")
+    assert find(connect, writing()) == {}
+    edit(look, name="other")
+    edit(look, name="unwanted")
+    assert find(connect, writing()) == {"updates": 1}
+
+
 def test_a_record_from_elsewhere_is_created_where_it_belongs_and_only_there(connect, look, known):
     with run(connect, connection="shop") as lease:
         land_raw(lease, "s")

@@ -174,7 +174,7 @@ with Store(sys.argv[1]) as store:
 
 
 def test_a_kill_in_the_middle_loses_nothing_and_keeps_the_order(team: Bench, tmp_path: Path) -> None:
-    count = 60
+    count = 200
     for name in ("a", "b"):
         team.sync(paged(made(count, name=name), size=count))
     with receiving() as receiver:

@@ -21,7 +21,7 @@ def dated(body: Any, days: float) -> Reply:
     """An answer of a source whose clock is wrong by so many days."""
     date = format_datetime(datetime.now(UTC) + timedelta(days=days), usegmt=True)
     content = json.dumps(body).encode()
-    head = f"HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Length: {len(content)}\r\n\r\n"
+    head = f"HTTP/1.1 200 OK\r\nDate: {date}\r\nConnection: close\r\nContent-Length: {len(content)}\r\n\r\n"
     return Reply(raw=[head.encode() + content])
 
 
