@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from integrations_pipeline.cli import output
-from integrations_pipeline.cli.naming import connection_of, numbers_in
+from integrations_pipeline.cli.deciding import Waiting, given_reason
 from integrations_pipeline.cli.opening import opened
 from integrations_pipeline.client.redaction import redactor
 from integrations_pipeline.spec.cautions import creating_nothing
@@ -124,40 +123,21 @@ def change_of(number: int, home: Home) -> OutboxChange:
     return change
 
 
+CHANGES = Waiting(
+    "change", change_ids, "see `integrations outbox list --status …`; one that is being sent is left alone"
+)
+
+
 def run_retry(what: list[str], *, json: bool) -> int:
     """Named by ids what waits or is dead; by connection all of that."""
-    return decided("retried", what, ("dead", "queued", "unsure"), outbox.retry, json=json)
+    return CHANGES.decide("retried", what, ("dead", "queued", "unsure"), outbox.retry, json=json)
 
 
 def run_discard(what: list[str], *, reason: str, json: bool) -> int:
-    if not reason.strip():
-        raise ConfigError("a reason was expected", who=output.TYPED, next='say --reason "why it may be left out"')
-    said = {"class": "discarded", "message": reason, "who": "nobody", "next": "nothing"}
-    return decided("discarded", what, ("dead",), lambda session, ids: outbox.discard(session, ids, said), json=json)
-
-
-def decided(
-    word: str,
-    what: Sequence[str],
-    statuses: Sequence[str],
-    decide: Callable[[Any, Collection[int]], list[int]],
-    *,
-    json: bool,
-) -> int:
-    """A person's decision about changes: those with the ids, else those of the connections in one of the statuses."""
-    home = Home.from_environment()
-    numbers = numbers_in(what)
-    with open_store(home=home) as store, store.borrow() as session:
-        names = [connection_of(one, home)[0] for one in what] if numbers is None else []
-        ids = numbers if numbers is not None else [id for name in names for id in change_ids(session, name, statuses)]
-        done = sorted(decide(session, ids))
-    if numbers is not None and (missing := sorted(set(numbers) - set(done))):
-        raise unknown(missing)
-    if json:
-        output.print_json({word: done})
-        return 0
-    output.console.print(f"{len(done):,} {word}", markup=False)
-    return 0
+    said = given_reason(reason)
+    return CHANGES.decide(
+        "discarded", what, ("dead",), lambda session, ids: outbox.discard(session, ids, said), json=json
+    )
 
 
 def run_resolve(number: int, *, external_id: str | None, not_there: bool, json: bool) -> int:
@@ -172,7 +152,7 @@ def run_resolve(number: int, *, external_id: str | None, not_there: bool, json: 
     if external_id is None:
         with open_store(home=Home.from_environment()) as store, store.borrow() as session:
             if not outbox.not_there(session, number):
-                raise unknown([number])
+                raise CHANGES.undecided([number])
         became = "queued"
     else:
         with opened(change.connection, Priority.USER) as found:
@@ -182,12 +162,3 @@ def run_resolve(number: int, *, external_id: str | None, not_there: bool, json: 
     else:
         output.console.print(f"change {number}: {became}", markup=False)
     return 0
-
-
-def unknown(numbers: Sequence[int]) -> ConfigError:
-    named = ", ".join(map(str, numbers[:5]))
-    return ConfigError(
-        f"no change with the id {named} can be so decided about",
-        who=output.TYPED,
-        next="see `integrations outbox list --status …`; one that is being sent is left alone",
-    )

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from integrations_pipeline.cli import output
+from integrations_pipeline.cli.deciding import given_reason
 from integrations_pipeline.cli.naming import connection_of, numbers_in, place_of
 from integrations_pipeline.client.redaction import redactor
 from integrations_pipeline.spec.connection import Connection
@@ -142,8 +143,7 @@ def known_stream(connection: Connection, stream: str) -> str:
 
 def run_discard(what: list[str], *, reason: str, json: bool) -> int:
     home = Home.from_environment()
-    if not reason.strip():
-        raise ConfigError("a reason was expected", who=output.TYPED, next='say --reason "why it may be left out"')
+    given_reason(reason)
     with open_store(home=home) as store:
         counts = {
             place: discard_rows(*place, store, uuid4(), reason, ids) for place, ids in chosen(store, what, home).items()

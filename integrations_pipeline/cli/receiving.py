@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
 from typing import Any
 from uuid import uuid4
 
 from integrations_pipeline.cli import output
-from integrations_pipeline.cli.naming import connection_of, numbers_in
+from integrations_pipeline.cli.deciding import Waiting, given_reason
 from integrations_pipeline.cli.opening import opened
 from integrations_pipeline.client.redaction import redactor
 from integrations_pipeline.spec.errors import ConfigError
@@ -87,46 +86,16 @@ def event_document(event: InboxEvent, payload: str) -> dict[str, Any]:
     return {**event._asdict(), **times, "payload": payload}
 
 
+EVENTS = Waiting("event", ids_of, "see `integrations inbox list`; one that a run holds is left alone")
+
+
 def run_replay(what: list[str], *, json: bool) -> int:
     """Named by ids any event that no run holds; by connection the dead ones."""
-    return decided("replayed", what, ("dead",), inbox.replay, json=json)
+    return EVENTS.decide("replayed", what, ("dead",), inbox.replay, json=json)
 
 
 def run_discard(what: list[str], *, reason: str, json: bool) -> int:
-    if not reason.strip():
-        raise ConfigError("a reason was expected", who=output.TYPED, next='say --reason "why it may be left out"')
-    said = {"class": "discarded", "message": reason, "who": "nobody", "next": "nothing"}
-    return decided("discarded", what, ("dead",), lambda session, ids: inbox.discard(session, ids, said), json=json)
-
-
-def decided(
-    word: str,
-    what: Sequence[str],
-    statuses: Sequence[str],
-    decide: Callable[[Any, Collection[int]], list[int]],
-    *,
-    json: bool,
-) -> int:
-    """A person's decision about events: those with the ids, else those of the connections in one of the statuses."""
-    home = Home.from_environment()
-    numbers = numbers_in(what)
-    with open_store(home=home) as store, store.borrow() as session:
-        names = [connection_of(one, home)[0] for one in what] if numbers is None else []
-        ids = numbers if numbers is not None else [id for name in names for id in ids_of(session, name, statuses)]
-        done = sorted(decide(session, ids))
-    if numbers is not None and (missing := sorted(set(numbers) - set(done))):
-        raise unknown(missing)
-    if json:
-        output.print_json({word: done})
-        return 0
-    output.console.print(f"{len(done):,} {word}", markup=False)
-    return 0
-
-
-def unknown(numbers: Sequence[int]) -> ConfigError:
-    named = ", ".join(map(str, numbers[:5]))
-    return ConfigError(
-        f"no event with the id {named} can be so decided about",
-        who=output.TYPED,
-        next="see `integrations inbox list`; one that a run holds is left alone",
+    said = given_reason(reason)
+    return EVENTS.decide(
+        "discarded", what, ("dead",), lambda session, ids: inbox.discard(session, ids, said), json=json
     )

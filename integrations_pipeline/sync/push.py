@@ -6,11 +6,10 @@ one costs nothing. Answers land when the stream is free; a poll under way lands 
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -19,7 +18,7 @@ from uuid import UUID, uuid4
 from integrations_pipeline.client import Client
 from integrations_pipeline.spec.clock import Clock, SystemClock
 from integrations_pipeline.spec.connection import Connection, Kind
-from integrations_pipeline.spec.errors import ConfigError, DestinationError, IntegrationError, LeaseHeld
+from integrations_pipeline.spec.errors import ConfigError, IntegrationError, LeaseHeld
 from integrations_pipeline.spec.limits import PUSH_AT_ONCE
 from integrations_pipeline.spec.running import carried, in_run
 from integrations_pipeline.store import outbox
@@ -28,14 +27,12 @@ from integrations_pipeline.store.outbox import Change
 from integrations_pipeline.store.sessions import Sessions, exact
 from integrations_pipeline.store.store import Store
 from integrations_pipeline.sync.answers import Landed, land_answers
+from integrations_pipeline.sync.heartbeat import kept_alive
 from integrations_pipeline.sync.merge import merge
 from integrations_pipeline.sync.result import EXIT_CODES, Status, StreamResult, iso
 from integrations_pipeline.sync.run import defect
 from integrations_pipeline.sync.sending import Sender, Stopped
 from integrations_pipeline.sync.written import WrittenStream
-
-EXTEND_SECONDS = 30.0
-"""How often a living push extends its leases of two minutes."""
 
 LOOK_SECONDS = 5.0
 """How often a long push looks for further edits, and lands what was answered meanwhile. One that has taken as long goes
@@ -161,7 +158,8 @@ class Pushing:
             return
         self.left = limit if limit is not None else 2**62
         self.merge()
-        with ThreadPoolExecutor(PUSH_AT_ONCE, thread_name_prefix="push") as pool, self.held(), ExitStack() as sharing:
+        alive = kept_alive(self.extend, "changes held")
+        with ThreadPoolExecutor(PUSH_AT_ONCE, thread_name_prefix="push") as pool, alive, ExitStack() as sharing:
             looked, long = self.clock.monotonic_seconds(), False
             while True:
                 self.fill(pool)
@@ -239,24 +237,8 @@ class Pushing:
         result.counters += landed.counters
         result.shaped += landed.shaped
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keeps the leases of what is under way for as long as this process lives."""
-        over = threading.Event()
-
-        def extend() -> None:
-            while not over.wait(EXTEND_SECONDS):
-                leases = {one.lease for changes in list(self.under_way.values()) for one in changes if one.lease}
-                try:
-                    with self.sessions.one() as session:
-                        outbox.extend(session, leases)
-                except DestinationError:
-                    continue  # the marks tell it, if it stays so
-
-        thread = threading.Thread(target=extend, name="changes held", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
+    def extend(self) -> None:
+        """The leases of what is under way."""
+        leases = {one.lease for changes in list(self.under_way.values()) for one in changes if one.lease}
+        with self.sessions.one() as session:
+            outbox.extend(session, leases)

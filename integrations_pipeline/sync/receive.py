@@ -7,12 +7,12 @@ can't be applied now is given back, what can't be applied at all is tried a few 
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Literal
 from uuid import UUID
 
@@ -20,7 +20,7 @@ from integrations_pipeline.boundary import Boundary
 from integrations_pipeline.client import Client
 from integrations_pipeline.spec.clock import Clock, SystemClock
 from integrations_pipeline.spec.connection import Connection, Kind
-from integrations_pipeline.spec.errors import DestinationError, IntegrationError, LeaseHeld
+from integrations_pipeline.spec.errors import IntegrationError, LeaseHeld
 from integrations_pipeline.spec.limits import EVENT_BATCH
 from integrations_pipeline.spec.running import in_run
 from integrations_pipeline.store import inbox
@@ -29,6 +29,7 @@ from integrations_pipeline.store.lease import take_lease
 from integrations_pipeline.store.store import Store
 from integrations_pipeline.sync.applying import NOT_THE_EVENTS_FAULT, StreamEvents
 from integrations_pipeline.sync.events import Asked, sort_events
+from integrations_pipeline.sync.heartbeat import kept_alive
 from integrations_pipeline.sync.result import EXIT_CODES, WORST_FIRST, Status, StreamResult
 from integrations_pipeline.sync.retrying import lenient
 from integrations_pipeline.sync.run import RESUME_AFTER, defect, sync
@@ -36,7 +37,6 @@ from integrations_pipeline.sync.telling import tell_end, tell_error
 
 HOLD = timedelta(minutes=2)
 """A killed run's events are leased again after this; a living run extends it."""
-EXTEND_SECONDS = 30.0
 
 SOON = timedelta(seconds=5)
 """When events are tried again whose stream another run holds."""
@@ -121,32 +121,14 @@ class Receiver:
                 batch = inbox.lease(session, self.connection.name, limit=EVENT_BATCH, hold=HOLD)
                 if not batch.events:
                     break
-                with held(self.store, batch):
+                with kept_alive(partial(self.extend, batch), "events held"):
                     BatchJob(self, batch, session, received, run_id).run()
             inbox.prune(session)
         return received
 
-
-@contextmanager
-def held(store: Store, batch: Batch) -> Iterator[None]:
-    """Keeps the batch's lease alive for as long as this process lives and works on it."""
-    over = threading.Event()
-
-    def extend() -> None:
-        while not over.wait(EXTEND_SECONDS):
-            try:
-                with store.borrow() as session:
-                    inbox.extend(session, batch, hold=HOLD)
-            except DestinationError:
-                continue  # the commits tell it, if it stays so
-
-    thread = threading.Thread(target=extend, name="events held", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    def extend(self, batch: Batch) -> None:
+        with self.store.borrow() as session:
+            inbox.extend(session, batch, hold=HOLD)
 
 
 @dataclass

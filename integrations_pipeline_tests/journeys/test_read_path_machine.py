@@ -18,11 +18,11 @@ from threading import Event
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from integrations_pipeline_tests.journeys.conftest import House
+from integrations_pipeline_tests.journeys.walking import walk
 from integrations_pipeline_tests.journeys.zygote import kill_when, start
 
 PAGINATIONS = {
@@ -262,25 +262,10 @@ def as_decimal(value: Any) -> Decimal | None:
     return None if value is None else Decimal(str(value))
 
 
-def walk(make_house: Callable[[], House], examples: int, steps: int) -> None:
-    machine = type("ReadPathHere", (ReadPath,), {"make_house": staticmethod(make_house)})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            print_blob=True,
-            phases=[Phase.explicit, Phase.reuse, Phase.generate],
-        ),
-    )
-
-
 def test_the_read_path_holds_its_invariants(make_house: Callable[[], House]) -> None:
-    walk(make_house, examples=8, steps=12)
+    walk(ReadPath, make_house, examples=8, steps=12)
 
 
 @pytest.mark.long
 def test_the_read_path_holds_its_invariants_in_two_hundred_walks(make_house: Callable[[], House]) -> None:
-    walk(make_house, examples=200, steps=30)
+    walk(ReadPath, make_house, examples=200, steps=30)

@@ -20,9 +20,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from integrations_pipeline.gateway.door import Door
 from integrations_pipeline.simulator.simulation import Simulation
@@ -30,6 +29,7 @@ from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_connection
 from integrations_pipeline.store.inbox import append
 from integrations_pipeline_tests.journeys.conftest import House
+from integrations_pipeline_tests.journeys.walking import walk
 from integrations_pipeline_tests.journeys.zygote import kill_when, start
 
 PERSON = "kind: person\nfields: {email: {type: string}, name: {type: string}, city: {type: string}}\n"
@@ -346,25 +346,10 @@ def plain(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
-def walk(make: Callable[[], House], examples: int, steps: int) -> None:
-    machine = type("TwoWayHere", (TwoWay,), {"make_house": staticmethod(make)})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            print_blob=True,
-            phases=[Phase.explicit, Phase.reuse, Phase.generate],
-        ),
-    )
-
-
 def test_two_way_sync_holds_its_invariants(make_house: Callable[[], House]) -> None:
-    walk(make_house, examples=4, steps=15)
+    walk(TwoWay, make_house, examples=4, steps=15)
 
 
 @pytest.mark.long
 def test_two_way_sync_holds_its_invariants_in_two_hundred_walks(make_house: Callable[[], House]) -> None:
-    walk(make_house, examples=200, steps=40)
+    walk(TwoWay, make_house, examples=200, steps=40)
