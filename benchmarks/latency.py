@@ -1,8 +1,10 @@
-"""How long one event takes, on an idle system, from the first byte sent to the row in the canonical table.
+"""How long one change takes, on an idle system: in, from an event's first byte to the row in the canonical table; out,
+from an edit's commit there until the source has taken it.
 
-`python latency.py [--events 20]` measures both ways, each with processes and a durable PostgreSQL of its own: the fast
-lane (`apply: immediately`, `integrations serve`), and Dagster's sensor (`integrations up`: a tick, then a run's start).
-The source is the simulator, in this process; events are sent one by one, each after a pause of no round length.
+`python latency.py [--events 20] [--ways fast sensor out]` measures each way with processes and a durable PostgreSQL of
+its own: the fast lane (`apply: immediately`, `integrations serve`), Dagster's sensor (`integrations up`: a tick, then a
+run's start), and the sensor for edits made by plain SQL. The source is the simulator, in this process; changes come one
+by one, each after a pause of no round length.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -54,6 +56,7 @@ streams:
     cursor: {field: updated, send: since}
     fields: {id: {type: string, required: true}, updated: {type: timestamp, required: true}}
     map: {to: customer, fields: {email: email, name: name}}
+    write: {fields: [name], update: PATCH /contacts/<external_id>}
 webhook:
   verify:
     type: hmac
@@ -69,8 +72,8 @@ webhook:
 
 
 @contextmanager
-def home(way: str) -> Iterator[tuple[Path, dict[str, str]]]:
-    """A home with the one connection, its source served; and the environment of its processes."""
+def home(way: str) -> Iterator[tuple[Path, dict[str, str], Simulation]]:
+    """A home with the one connection; the environment of its processes; its source, which is served."""
     with tempfile.TemporaryDirectory(prefix="integrations-latency-", ignore_cleanup_errors=True) as folder:
         root = Path(folder)
         root.chmod(0o755)
@@ -82,7 +85,7 @@ def home(way: str) -> Iterator[tuple[Path, dict[str, str]]]:
         with serve([source]) as running:
             file.write_text(CONNECTION.replace("WAY", way).replace("URL", source.url(running.port)))
             kept = {k: v for k, v in os.environ.items() if not k.startswith(("INTEGRATIONS_", "DAGSTER_"))}
-            yield root, {**kept, "INTEGRATIONS_HOME": str(root), "BENCH_SIGNING": SECRET}
+            yield root, {**kept, "INTEGRATIONS_HOME": str(root), "BENCH_SIGNING": SECRET}, source
 
 
 def free_port() -> int:
@@ -141,32 +144,49 @@ class Sender:
         until(lambda: self.session.execute(query, [email]).fetchone())
         return time.perf_counter() - began
 
-    def measure(self, events: int) -> dict[str, Any]:
-        """The first event warms up and doesn't count."""
-        dice, found = random.Random(1), []
-        for number in range(events + 1):
-            found.append(self.seconds(number))
-            time.sleep(1 + 5 * dice.random())
-        counted = sorted(found[1:])
-        ends = {"fastest": counted[0], "slowest": counted[-1]}
-        return {"events": events, "median_s": round(median(counted), 3), **{k: round(v, 3) for k, v in ends.items()}}
+
+class Editor:
+    """Edits the contacts that were read, one after the other, and looks for the edit at the source."""
+
+    def __init__(self, source: Simulation, session: psycopg.Connection[Any]):
+        self.source, self.session = source, session
+        self.emails = [email for (email,) in session.execute("SELECT email FROM canonical.customer ORDER BY email")]
+
+    def seconds(self, number: int) -> float:
+        """From the edit's commit until the source holds it."""
+        name, email = f"Edited {number}", self.emails[number % len(self.emails)]
+        self.session.execute("UPDATE canonical.customer SET name = %s WHERE email = %s", [name, email])
+        began = time.perf_counter()
+        until(lambda: any(row["name"] == name for row in self.source.contents("contacts")))
+        return time.perf_counter() - began
+
+
+def measure(seconds: Callable[[int], float], events: int) -> dict[str, Any]:
+    """The first one warms up and doesn't count."""
+    dice, found = random.Random(1), []
+    for number in range(events + 1):
+        found.append(seconds(number))
+        time.sleep(1 + 5 * dice.random())
+    counted = sorted(found[1:])
+    ends = {"fastest": counted[0], "slowest": counted[-1]}
+    return {"events": events, "median_s": round(median(counted), 3), **{k: round(v, 3) for k, v in ends.items()}}
 
 
 def fast_lane(events: int) -> dict[str, Any]:
-    with home("immediately") as (root, environment):
+    with home("immediately") as (root, environment, _):
         server = EmbeddedServer(root / ".integrations")
         url, port = server.acquire(), free_port()
         try:
             subprocess.run([*INTEGRATIONS, "sync", "bench"], env=environment, check=True, stdout=2)
             with running(environment, "serve", "--port", str(port)), psycopg.connect(url, autocommit=True) as session:
                 until(lambda: healthy(f"http://127.0.0.1:{port}"))
-                return Sender(root, f"http://127.0.0.1:{port}", session).measure(events)
+                return measure(Sender(root, f"http://127.0.0.1:{port}", session).seconds, events)
         finally:
             server.release()
 
 
-def sensor(events: int) -> dict[str, Any]:
-    with home("sensor") as (root, environment):
+def sensor(events: int, *, outwards: bool) -> dict[str, Any]:
+    with home("sensor") as (root, environment, source):
         port, ui = free_port(), free_port()
         with running(environment, "up", "--port", str(ui), "--gateway-port", str(port)) as up:
             until(lambda: healthy(f"http://127.0.0.1:{port}") or up.poll() is not None)
@@ -175,7 +195,8 @@ def sensor(events: int) -> dict[str, Any]:
             try:
                 with psycopg.connect(url, autocommit=True) as session:
                     until(lambda: synced(session))
-                    return Sender(root, f"http://127.0.0.1:{port}", session).measure(events)
+                    sender = Sender(root, f"http://127.0.0.1:{port}", session)
+                    return measure(Editor(source, session).seconds if outwards else sender.seconds, events)
             finally:
                 server.release()
 
@@ -189,10 +210,16 @@ def synced(session: psycopg.Connection[Any]) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--events", type=int, default=20)
+    parser.add_argument("--ways", nargs="+", choices=("fast", "sensor", "out"), default=("fast", "sensor", "out"))
     given = parser.parse_args()
     load = re.split(r"\s", Path("/proc/loadavg").read_text()) if Path("/proc/loadavg").exists() else ["?"]
-    print(json.dumps({"load average before": load[0], "fast lane": fast_lane(given.events)}))
-    print(json.dumps({"sensor": sensor(given.events)}))
+    print(json.dumps({"load average before": load[0]}))
+    if "fast" in given.ways:
+        print(json.dumps({"fast lane": fast_lane(given.events)}), flush=True)
+    if "sensor" in given.ways:
+        print(json.dumps({"sensor": sensor(given.events, outwards=False)}), flush=True)
+    if "out" in given.ways:
+        print(json.dumps({"sensor, out": sensor(given.events, outwards=True)}), flush=True)
 
 
 if __name__ == "__main__":
