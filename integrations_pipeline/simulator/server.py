@@ -163,11 +163,11 @@ class Application:
         try:
             simulation = self.meant(http)
             if http.method == "POST":
-                simulation.tell_at(address_in(decode(await http.body() or b"{}")))
+                simulation.telling.tell_at(address_in(decode(await http.body() or b"{}")))
         except (DataError, ContractError, ConfigError) as error:
             return json_response({"error": error.what}, 400)
-        told = [{"url": one.url, "event": one.event} for one in list(simulation.subscriptions.values())]
-        return json_response({"subscriptions": told, "waiting": simulation.sender.waiting})
+        told = [{"url": one.url, "event": one.event} for one in list(simulation.telling.subscriptions.values())]
+        return json_response({"subscriptions": told, "waiting": simulation.telling.sender.waiting})
 
     async def contents(self, http: HttpRequest) -> Response:
         deleted = http.query_params.get("deleted") == "true"

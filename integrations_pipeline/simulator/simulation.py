@@ -1,7 +1,7 @@
 """One simulated source: answers the requests its YAML declares, and lets tests change and inspect what it holds.
 
 A request passes `Simulation.answer` in order: credentials, faults that stand instead of an answer, limits, view, page,
-faults of the finished answer. Every change passes `changed`, where webhooks are made of it. `reading` answers what
+faults of the finished answer. Every change passes `changed`, and `telling` makes webhooks of it. `reading` answers what
 reads, `writes` what writes; all see the same datasets.
 """
 
@@ -9,18 +9,15 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
 from email.utils import format_datetime, parsedate_to_datetime
-from functools import partial
 from threading import RLock
-from typing import Any, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
 
-from integrations_pipeline.client.delivery import Delivery
 from integrations_pipeline.simulator import shaping, stamps, subjects
 from integrations_pipeline.simulator.access import Access, Limits
 from integrations_pipeline.simulator.answer import Answer, Refused, refusal
+from integrations_pipeline.simulator.asked import Asked
 from integrations_pipeline.simulator.dataset import CHILDREN, Dataset
 from integrations_pipeline.simulator.faults.answers import Asking, too_many
 from integrations_pipeline.simulator.faults.board import Board
@@ -29,77 +26,35 @@ from integrations_pipeline.simulator.faults.registry import (
     CONCERNS,
     INSTEAD,
     REPLIES,
-    WEBHOOKS,
 )
-from integrations_pipeline.simulator.faults.webhooks import Way
 from integrations_pipeline.simulator.paging import has_position
 from integrations_pipeline.simulator.reading import Reading
 from integrations_pipeline.simulator.records import Plan, put
-from integrations_pipeline.simulator.sender import Parcel, Sender
+from integrations_pipeline.simulator.telling import Telling
 from integrations_pipeline.simulator.tokens import Tokens
 from integrations_pipeline.simulator.told import Told
-from integrations_pipeline.simulator.views import Request, View, Views, below_mount
+from integrations_pipeline.simulator.views import Request, View, Views
 from integrations_pipeline.simulator.webhooks import (
-    Occurrence,
-    Subscription,
     Verb,
-    answer_to,
-    delivery,
-    kept_values,
-    message,
-    rule_for,
-    secret_names,
-    signed,
 )
 from integrations_pipeline.simulator.writes import Writes
 from integrations_pipeline.spec.clock import Clock, SystemClock
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.decoding import encode
-from integrations_pipeline.spec.errors import ConfigError, CursorExpired, DataError, IntegrationError, NotFound
+from integrations_pipeline.spec.errors import CursorExpired, DataError, IntegrationError, NotFound
 from integrations_pipeline.spec.faults import Fault
-from integrations_pipeline.spec.forms import Call
 from integrations_pipeline.spec.paths import MISSING
 from integrations_pipeline.spec.placeholders import as_text
-from integrations_pipeline.spec.secrets import Secret
-from integrations_pipeline.spec.simulated import imitated, is_simulated, with_auth_at
-from integrations_pipeline.spec.streams import Count, Full, Get, Stream
-from integrations_pipeline.spec.write import Write
+from integrations_pipeline.spec.simulated import imitated, is_simulated
+from integrations_pipeline.spec.streams import Count
 
 CACHE_BYTES = 64_000_000
 """Finished answers kept for equal requests, until the next change: a benchmark measures its reader, not this source."""
 
 LOGGED_REQUESTS = 100_000
 
-SUBSCRIBED_FOR = timedelta(days=7)
-"""As long as a watch of Google Calendar lasts, where `subscribe` declares that it ends."""
-
 STATUSES: dict[type[IntegrationError], int] = {DataError: 400, NotFound: 404, CursorExpired: 410}
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One line of the request log. ``path`` is below the mount, ``stream`` is empty where none was meant.
-
-    Where ``purpose`` is ``webhook`` the source was the one who asked: ``host`` and ``path`` are the receiver's,
-    ``status`` its answer (0: none came, or the delivery was lost), ``count`` the number of the try. Of a write, ``key``
-    is its idempotency key and ``wrote`` the external ids of what it made, changed or deleted: none if it was refused,
-    or the answer was one that had been given before.
-    """
-
-    at: datetime
-    method: str
-    path: str
-    query: dict[str, list[str]]
-    body: Any
-    stream: str
-    purpose: str
-    status: int
-    count: int
-    host: str
-    faults: tuple[str, ...]
-    key: str = ""
-    wrote: tuple[str, ...] = ()
 
 
 class Simulation:
@@ -148,10 +103,8 @@ class Simulation:
         self.faults = Board(connection.faults if faults is None else faults, seed, self.clock, list(connection.streams))
         self.kept: OrderedDict[tuple[str, ...], Answer] = OrderedDict()
         self.kept_bytes = 0
-        self.subscriptions: dict[str, Subscription] = {}
-        self.sender = Sender(self.note_delivery)
-        self.told_of = self.subscribed = 0  # how many events and subscriptions there were
-        self.tell_at(webhooks)
+        self.telling = Telling(self)
+        self.telling.tell_at(webhooks)
 
     def url(self, port: int, host: str = "127.0.0.1") -> str:
         """What `api.url` is to be replaced by."""
@@ -316,112 +269,16 @@ class Simulation:
         if view.purpose == "check":
             return Answer(200, encode({"ok": True}))
         if view.purpose == "subscribe":
-            return self.subscribe(view, request)
+            return self.telling.subscribe(view, request)
         if view.purpose == "unsubscribe":
-            return self.unsubscribe(view.values(request))
+            return self.telling.unsubscribe(view.values(request))
         if view.purpose == "find":
             return self.writes.found(view, request)
         return self.reading.answer(view, request)
 
-    # webhooks
-
-    def tell_at(self, url: str | None) -> None:
-        """Tells this address of all changes from now on, beside those who subscribed; None: no longer.
-
-        Raises DataError where the connection has no webhook, ConfigError where its signing secret is missing.
-        """
-        with self.lock:
-            self.subscriptions.pop("", None)
-            if url is not None:
-                if self.connection.webhook is None:
-                    raise DataError(f"{self.name} has no webhook: nothing can be told at {url}")
-                subscription = Subscription("", url)
-                self.signing(subscription)
-                self.subscriptions[""] = subscription
-
-    def subscribe(self, view: View, request: Request) -> Answer:
-        """The answer to the declared `subscribe`."""
-        hook, values = self.connection.webhook, view.values(request)
-        if hook is None or hook.subscribe is None or not values.get("webhook_url"):
-            raise DataError("a webhook's address was expected")
-        self.subscribed += 1
-        kept = kept_values(hook.subscribe, hook, self.subscribed)
-        made = Subscription(str(self.subscribed), values["webhook_url"], values.get("event"), kept)
-        try:
-            self.signing(made)
-        except ConfigError as error:
-            raise DataError(error.what) from None
-        self.subscriptions[made.id] = made
-        ends = (self.clock.now() + SUBSCRIBED_FOR).isoformat(timespec="seconds")
-        return Answer(201, encode(answer_to(hook.subscribe, kept, ends)))
-
-    def unsubscribe(self, values: Mapping[str, Any]) -> Answer:
-        """The answer to the declared `unsubscribe`. Raises NotFound where nobody has subscribed so."""
-        told = {name.removeprefix("subscription."): value for name, value in values.items()}
-        for number, one in list(self.subscriptions.items()):
-            known = {**one.kept, "webhook_url": one.url, "event": one.event}
-            if number and told and all(as_text(known.get(name)) == as_text(value) for name, value in told.items()):
-                del self.subscriptions[number]
-                return Answer(200, encode({}))
-        raise NotFound("no such subscription")
-
-    def signing(self, subscription: Subscription) -> list[Secret]:
-        """The secrets that a subscriber's deliveries are signed with. Raises ConfigError where one is missing."""
-        found = []
-        for name in secret_names(self.connection.webhook) if self.connection.webhook else ():
-            if name.startswith("<subscription."):
-                kept = subscription.kept.get(name.removeprefix("<subscription.").removesuffix(">"))
-                if kept is None:
-                    raise ConfigError(f"{name} is made by subscribing: no address can be told without", where=self.name)
-                found.append(Secret(as_text(kept)))
-            else:
-                found.append(Secret(self.access.revealed(name)))
-        return found
-
-    def tell(self, dataset: Dataset, ordinal: int, verb: Verb) -> None:
-        """Sends an event of a change to each who subscribed to it."""
-        hook, plan = self.connection.webhook, dataset.plan
-        flagged = bool(plan.gone) and not any(path.parts[0] in plan.included for path, _ in plan.gone)
-        found = rule_for(hook, plan.name, verb, flagged=flagged) if hook else None
-        if hook is None or found is None:
-            return
-        row = self.landed(dataset, ordinal)
-        keys = [path.get(row) for path in plan.stream.primary_key]
-        order = plan.form.write(dataset.stamp(ordinal)) if plan.cursor else self.clock.now().isoformat()
-        record = self.reading.alone(dataset, ordinal)
-        told = Occurrence(plan.name, verb, record, keys[0] if len(keys) == 1 else keys, order)
-        self.told_of += 1
-        made = message(hook, found, told, f"evt_{self.seed:x}_{self.told_of:08x}")
-        for one in self.subscriptions.values():
-            if one.event in (None, found[0]):
-                sign = partial(signed, hook, self.signing(one), delivery(hook, made, one.url))
-                self.dispatch(Parcel(plan.name, found[0], sign))
-
-    def dispatch(self, parcel: Parcel) -> None:
-        """Sends it with the faults whose turn it is; the same changes and seed give the same ones."""
-        way, struck = Way(), list(self.faults.turns("webhook", parcel.stream))
-        for switched in struck:
-            WEBHOOKS[switched.fault.name](way, switched)
-        parcel = replace(parcel, faults=tuple(one.fault.text for one in struck), tampered=way.tampered)
-        if not way.times:
-            self.note_delivery(parcel, parcel.sign(self.clock.now()), 0)
-        for _ in range(way.times):
-            self.sender.put(parcel, delay_seconds=way.delay_seconds, overtaken=way.overtaken)
-
-    def note_delivery(self, parcel: Parcel, request: Delivery, status: int) -> None:
-        """A line of the request log for each try."""
-        split, body = urlsplit(request.url), request.body.decode("utf-8", "replace")
-        with self.lock:
-            self.log.append(
-                Asked(
-                    self.clock.now(), request.method, split.path, parse_qs(split.query), body, parcel.stream, "webhook",
-                    status, parcel.attempt, split.netloc, parcel.faults,
-                )
-            )  # fmt: skip
-
     def close(self) -> None:
         """Nothing more is sent."""
-        self.sender.close()
+        self.telling.sender.close()
 
     # contents
 
@@ -563,8 +420,8 @@ class Simulation:
         """After every change: forgets what was computed before it, tells subscribers. Returns the external ids."""
         self.kept.clear()
         self.kept_bytes = 0
-        for ordinal in ordinals if self.subscriptions else ():
-            self.tell(dataset, ordinal, verb)
+        for ordinal in ordinals if self.telling.subscriptions else ():
+            self.telling.tell(dataset, ordinal, verb)
         return [self.external_id(dataset, ordinal) for ordinal in ordinals]
 
     def external_id(self, dataset: Dataset, ordinal: int) -> str:
@@ -624,39 +481,3 @@ def is_fresh(request: Request, validators: Mapping[str, str]) -> bool:
         return bool(since) and parsedate_to_datetime(validators["Last-Modified"]) <= parsedate_to_datetime(since or "")
     except ValueError:
         return False
-
-
-def simulated(connection: Connection, port: int) -> Connection:
-    """The same connection, asking the simulator on this port instead, also where a call names a whole URL."""
-    mount, url = f"http://127.0.0.1:{port}/{connection.name}", connection.api.url
-    auth = with_auth_at(connection.api.auth, lambda path: mount + below_mount(url, path))
-    api: dict[str, Any] = {"url": mount + urlsplit(url).path.rstrip("/"), "origins": [], "auth": auth}
-    streams = {name: redirected(stream, mount, url) for name, stream in connection.streams.items()}
-    return connection.model_copy(update={"api": connection.api.model_copy(update=api), "streams": streams})
-
-
-Called = TypeVar("Called", Stream, Full, Get, Count, Call)
-
-
-def redirected(called: Called, mount: str, url: str) -> Called:
-    """A stream or call with the simulator's address in the place of any other."""
-    changed: dict[str, Any] = {}
-    method, _, path = (called.request or "").partition(" ")
-    if path.startswith("http"):
-        changed["request"] = f"{method} {mount}{below_mount(url, path)}"
-    if isinstance(called, Stream):
-        changed["full"] = called.full and redirected(called.full, mount, url)
-        if isinstance(called.probe, Count):
-            changed["probe"] = redirected(called.probe, mount, url)
-        changed["get"] = called.get and redirected(called.get, mount, url)
-        changed["write"] = called.write and written_at(called.write, mount, url)
-    return called.model_copy(update=changed)
-
-
-def written_at(write: Write, mount: str, url: str) -> Write:
-    """The same writes, at the simulator."""
-    changed: dict[str, Any] = {name: redirected(call, mount, url) for name, call in write if isinstance(call, Call)}
-    if write.batch is not None:
-        calls = {name: redirected(call, mount, url) for name, call in write.batch if isinstance(call, Call)}
-        changed["batch"] = write.batch.model_copy(update=calls)
-    return write.model_copy(update=changed)

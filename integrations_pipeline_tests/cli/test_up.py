@@ -160,6 +160,6 @@ def test_a_demo_source_is_subscribed_to_as_often_as_it_begins_anew(home: Home, d
         assert kept.url == f"{address}/webhooks/first"
         store.prepare(load_connection("first", home), {})
         store.drop("first", keep_data=True)
-        demo.running.application.simulations["first"].subscriptions.clear()
+        demo.running.application.simulations["first"].telling.subscriptions.clear()
         demo.strangers.add("first")
         assert demo.subscribe(store, address) == []

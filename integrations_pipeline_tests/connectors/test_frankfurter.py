@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
-from integrations_pipeline.simulator.simulation import Asked, Simulation
+from integrations_pipeline.simulator.asked import Asked
+from integrations_pipeline.simulator.simulation import Simulation
 from integrations_pipeline_tests.connectors.account import open_account
 from integrations_pipeline_tests.journeys.conftest import House
 

@@ -14,8 +14,9 @@ import pytest
 from integrations_pipeline.client import Client
 from integrations_pipeline.gateway.application import Gateway
 from integrations_pipeline.gateway.doors import Doors
+from integrations_pipeline.simulator.redirecting import simulated
 from integrations_pipeline.simulator.server import serve
-from integrations_pipeline.simulator.simulation import Simulation, simulated
+from integrations_pipeline.simulator.simulation import Simulation
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home
@@ -98,16 +99,19 @@ def test_connect_subscribes_once_and_the_secret_reaches_the_door(tmp_path: Path,
         assert place.connect(store) == 0
         assert place.calls() == ["subscribe"]
         keys = place.simulation.insert("orders", 3)
-        assert place.simulation.sender.settled(START_SECONDS)
+        assert place.simulation.telling.sender.settled(START_SECONDS)
         rows = until(lambda: found if len(found := place.rows()) == 3 else None)
         assert {str(row["payload"]["data"]["id"]) for row in rows} == set(keys)
-        secret = next(iter(place.simulation.subscriptions.values())).kept["key"]
+        secret = next(iter(place.simulation.telling.subscriptions.values())).kept["key"]
         (kept,) = place.rows("SELECT value, url FROM integrations.subscription")
         assert secret.encode() not in bytes(kept["value"]) and kept["url"].endswith("/webhooks/shop")
         place.disconnect(store)
         place.disconnect(store)
         assert place.calls() == ["subscribe", "unsubscribe"]
-        assert (place.simulation.subscriptions, place.rows("SELECT * FROM integrations.subscription")) == ({}, [])
+        assert (place.simulation.telling.subscriptions, place.rows("SELECT * FROM integrations.subscription")) == (
+            {},
+            [],
+        )
 
 
 def test_one_that_ends_soon_or_has_another_address_is_made_anew(tmp_path: Path, database_url: str) -> None:
@@ -119,10 +123,10 @@ def test_one_that_ends_soon_or_has_another_address_is_made_anew(tmp_path: Path, 
             session.execute("UPDATE integrations.subscription SET expires_at = now() + interval '1 minute',"
                             " updated_at = now() - interval '7 days'")  # fmt: skip
         assert set(store.subscriptions.due(datetime.now(UTC))) == {"shop"}
-        assert (place.connect(store), len(place.simulation.subscriptions)) == (1, 1)
+        assert (place.connect(store), len(place.simulation.telling.subscriptions)) == (1, 1)
         assert store.subscriptions.due(datetime.now(UTC)) == {}
         assert place.connect(store, "http://localhost:1") == 1
-        (one,) = place.simulation.subscriptions.values()
+        (one,) = place.simulation.telling.subscriptions.values()
         assert one.url == "http://localhost:1/webhooks/shop"
         assert place.calls() == ["subscribe"] + ["subscribe", "unsubscribe"] * 2
 
@@ -131,12 +135,15 @@ def test_with_event_there_is_one_per_event(tmp_path: Path, database_url: str) ->
     with placed(tmp_path, database_url, EACH) as (place, store):
         assert place.connect(store) == 2
         place.simulation.update("orders")
-        assert place.simulation.sender.settled(START_SECONDS)
+        assert place.simulation.telling.sender.settled(START_SECONDS)
         (row,) = until(place.rows)
         assert row["event_type"] == "order.changed"
-        assert {one.event for one in place.simulation.subscriptions.values()} == {"order.created", "order.changed"}
+        assert {one.event for one in place.simulation.telling.subscriptions.values()} == {
+            "order.created",
+            "order.changed",
+        }
         place.disconnect(store)
-        assert place.simulation.subscriptions == {}
+        assert place.simulation.telling.subscriptions == {}
 
 
 @pytest.mark.parametrize(
@@ -174,4 +181,4 @@ def test_a_source_that_is_away_doesnt_keep_a_connection_from_being_stopped(tmp_p
             store.refuse_stopped(place.connection)
         place.simulation.switch([])
         place.disconnect(store)
-        assert place.simulation.subscriptions == {}
+        assert place.simulation.telling.subscriptions == {}

@@ -142,8 +142,8 @@ class TwoWay(RuleBasedStateMachine):
             return answered
 
         source.answer = watched  # type: ignore[method-assign]
-        source.sender.put = lambda parcel, **_: self.parcels[name].append(parcel)  # type: ignore[method-assign]
-        source.tell_at("http://127.0.0.1:9/")
+        source.telling.sender.put = lambda parcel, **_: self.parcels[name].append(parcel)  # type: ignore[method-assign]
+        source.telling.tell_at("http://127.0.0.1:9/")
 
     # edits, here and there
 

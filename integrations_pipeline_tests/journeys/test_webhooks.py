@@ -49,7 +49,7 @@ class Account:
         """By the provider's API, or by hand where it has none for that."""
         assert self.connection.webhook is not None
         if self.connection.webhook.subscribe is None:
-            self.source.tell_at(f"{url}/webhooks/{self.name}")
+            self.source.telling.tell_at(f"{url}/webhooks/{self.name}")
             return
         with self.client() as client:
             assert connect(self.connection, client, self.store, self.kinds, public_url=url) == 1
@@ -59,7 +59,7 @@ class Account:
 
     def receive(self) -> None:
         """What is on its way comes, and is applied."""
-        assert self.source.sender.settled(START_SECONDS)
+        assert self.source.telling.sender.settled(START_SECONDS)
         with self.client() as client:
             received = Receiver(self.connection, client, self.store, self.kinds).run(uuid4())
         assert not received.events["dead"] and not received.events["failed"], received.events

@@ -10,8 +10,9 @@ import pytest
 
 from integrations_pipeline.client import Answered, Change, Client
 from integrations_pipeline.mapping import Backwards, Mapping
+from integrations_pipeline.simulator.redirecting import simulated
 from integrations_pipeline.simulator.server import serve
-from integrations_pipeline.simulator.simulation import Simulation, simulated
+from integrations_pipeline.simulator.simulation import Simulation
 from integrations_pipeline.spec.connection import Kind
 from integrations_pipeline.spec.errors import AnswerLost, Conflict, DataError, NotFound
 from integrations_pipeline_tests.client.conftest import HastyClock, LocalLimiter

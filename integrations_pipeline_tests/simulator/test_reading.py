@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from integrations_pipeline.simulator.simulation import simulated
+from integrations_pipeline.simulator.redirecting import simulated
 from integrations_pipeline_tests.simulator.conftest import Serve, Source
 
 HEAD = """

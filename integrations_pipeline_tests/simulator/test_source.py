@@ -7,8 +7,9 @@ import time
 import pytest
 import requests
 
+from integrations_pipeline.simulator.redirecting import simulated
 from integrations_pipeline.simulator.server import serve
-from integrations_pipeline.simulator.simulation import Simulation, simulated
+from integrations_pipeline.simulator.simulation import Simulation
 from integrations_pipeline.spec.clock import SystemClock
 from integrations_pipeline.spec.errors import ConfigError, DataError
 from integrations_pipeline_tests.simulator.conftest import Serve, Source, parsed

@@ -102,7 +102,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 def sent(simulation: Simulation) -> None:
-    assert simulation.sender.settled(SECONDS)
+    assert simulation.telling.sender.settled(SECONDS)
 
 
 def ways(source: Any) -> list[tuple[str, int, tuple[str, ...]]]:
@@ -271,7 +271,7 @@ def test_who_subscribes_is_told_by_a_key_of_their_own_until_they_leave(served: S
     again = source.session.delete(f"{source.url}/hooks/{answer['hook']['id']}", timeout=30)
     assert (gone.status_code, again.status_code) == (200, 404)
     source.simulation.update("orders")
-    assert source.simulation.sender.waiting == 0
+    assert source.simulation.telling.sender.waiting == 0
 
 
 def test_the_control_door_names_an_address(served: Serve, receiver: Receiver) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import requests
 
-from integrations_pipeline.simulator.simulation import simulated
+from integrations_pipeline.simulator.redirecting import simulated
 from integrations_pipeline.spec.clock import SystemClock
 from integrations_pipeline_tests.simulator.conftest import Serve, Source
 
