@@ -10,6 +10,7 @@ from integrations_pipeline.cli import output
 from integrations_pipeline.cli.naming import connection_of, numbers_in
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home
+from integrations_pipeline.spec.reasons import given_up
 from integrations_pipeline.store.store import open_store
 
 
@@ -57,4 +58,4 @@ def given_reason(reason: str) -> dict[str, str]:
     """A discard's reason as it is kept. Raises ConfigError where none is given."""
     if not reason.strip():
         raise ConfigError("a reason was expected", who=output.TYPED, next='say --reason "why it may be left out"')
-    return {"class": "discarded", "message": reason, "who": "nobody", "next": "nothing"}
+    return given_up(reason)

@@ -193,8 +193,9 @@ def response(answer: Answer, headers: dict[str, str] | None = None) -> Response:
 def whole(home: Home, store: Store) -> Gateway:
     """The gateway of a home with all it serves."""
     doors = Doors(home, subscriptions=store.subscriptions)
-    data = Data(doors, store, lane=PushLane(doors, store))
-    return Gateway(doors, store.connect, FastLane(doors, store), data, Pages(doors, store), Metrics(doors, store))
+    lane = PushLane(doors, store)
+    data, pages = Data(doors, store, lane=lane), Pages(doors, store, lane=lane)
+    return Gateway(doors, store.connect, FastLane(doors, store), data, pages, Metrics(doors, store))
 
 
 def create() -> Starlette:

@@ -1,4 +1,4 @@
-"""Edits through the gateway leave right after their commit: a push of each connection that writes their kind.
+"""Edits and decisions through the gateway leave right after their commit, by a push of the connections they concern.
 
 The same verb as a run's, so they may meet. What this doesn't get to stays in the outbox, where Dagster's
 sensor finds it.
@@ -32,7 +32,7 @@ log = logger()
 
 
 class PushLane:
-    """``wake`` never waits. One push of a connection at a time; who comes meanwhile starts another one after it."""
+    """Never waits. One push of a connection at a time; who comes meanwhile starts another one after it."""
 
     def __init__(self, doors: Doors, store: Store):
         self.doors, self.store = doors, store
@@ -45,7 +45,11 @@ class PushLane:
 
     def wake(self, kind: str) -> None:
         """A record of the kind was edited, and that is committed."""
-        for name in dict.fromkeys(name for name, _ in self.doors.written(kind)):
+        self.push(*(name for name, _ in self.doors.written(kind)))
+
+    def push(self, *connections: str) -> None:
+        """What these have to send was edited or decided about, and that is committed."""
+        for name in dict.fromkeys(connections):
             with self._guard:
                 if self._stopped:
                     return

@@ -190,7 +190,7 @@ SESSION_HOURS = 12
 """A working day; whoever looks at the gateway's pages longer gives the token again."""
 
 PAGE_ROWS = 100
-"""Of quarantine, conflicts or dead letters on one page; the others are counted, and come up as these are decided."""
+"""Of quarantine, conflicts, changes or dead letters on one page; the others come up as these are decided."""
 
 PREVIEW_RECORDS = 5_000
 """Stored records that an edited mapping is tried on while somebody waits: half a second."""

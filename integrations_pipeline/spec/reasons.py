@@ -1,4 +1,4 @@
-"""Why a row is set aside: the form in which quarantine keeps it, always storable as jsonb."""
+"""Why a row is set aside, or given up: the forms in which that is kept, always storable as jsonb."""
 
 from __future__ import annotations
 
@@ -30,3 +30,8 @@ def reason(rule: str, path: str, message: str, value: Any = None) -> Reason:
         "message": printable(message),
         "sample": "" if value is None else sample(value),
     }
+
+
+def given_up(why: str) -> dict[str, str]:
+    """Why a person gave an event or a change up, in the form of an error that nobody must act on."""
+    return {"class": "discarded", "message": printable(why), "who": "nobody", "next": "nothing"}

@@ -11,6 +11,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from integrations_pipeline.spec.errors import ConfigError
+from integrations_pipeline.spec.reasons import given_up
 from integrations_pipeline.store import delivered, inbox, outbox
 
 OPEN = """
@@ -54,10 +55,11 @@ def open_letters(session: psycopg.Connection[Any], connection: str | None, limit
     return session.cursor(row_factory=class_row(Letter)).execute(OPEN, values).fetchall()
 
 
-def replay(session: psycopg.Connection[Any], id: int) -> None:
+def replay(session: psycopg.Connection[Any], id: int) -> Letter:
     """Lets it be tried again. Raises ConfigError where it isn't open any more."""
     letter = one_letter(session, id)
     REPLAY[letter.origin](session, [letter.origin_id])
+    return letter
 
 
 def discard(session: psycopg.Connection[Any], id: int, reason: str) -> None:
@@ -65,9 +67,7 @@ def discard(session: psycopg.Connection[Any], id: int, reason: str) -> None:
     letter = one_letter(session, id)
     if letter.origin not in DISCARD:
         raise ConfigError("a delivery can't be discarded", next="let it be sent again once its address is mended")
-    DISCARD[letter.origin](
-        session, [letter.origin_id], {"class": "discarded", "message": reason, "who": "nobody", "next": "nothing"}
-    )
+    DISCARD[letter.origin](session, [letter.origin_id], given_up(reason))
 
 
 def one_letter(session: psycopg.Connection[Any], id: int) -> Letter:

@@ -22,12 +22,21 @@ WHERE (%(connection)s::text IS NULL OR connection = %(connection)s)
 GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 4, 3, 5
 """
 
-ONE = """
-SELECT id, connection, stream, kind, canonical_id, external_id, operation, changes::text, before::text,
+COLUMNS = """id, connection, stream, kind, canonical_id, external_id, operation, changes::text, before::text,
     idempotency_key, edited_at, status, tries, merges, next_try_at, first_sent_at, outcome, reason, queued_at,
-    answered_at, finished_at
-FROM integrations.outbox WHERE id = %s
+    answered_at, finished_at"""
+ONE = f"SELECT {COLUMNS} FROM integrations.outbox WHERE id = %s"
+
+# What the source hasn't taken. What a person must decide comes before any backlog.
+OPEN = """
+FROM integrations.outbox WHERE status IN ('queued', 'sending', 'unsure', 'parked', 'dead')
+  AND (%(connection)s::text IS NULL OR connection = %(connection)s)
 """
+LISTED = f"""
+SELECT {COLUMNS} {OPEN}
+ORDER BY array_position(ARRAY['parked', 'dead', 'unsure'], status), connection, id LIMIT %(limit)s
+"""
+COUNTED = f"SELECT connection, status, count(*) {OPEN} GROUP BY 1, 2 ORDER BY 1"
 
 CHOSEN = """
 SELECT id FROM integrations.outbox WHERE connection = %s AND status = ANY(%s::text[]) ORDER BY id
@@ -86,6 +95,22 @@ def outbox_change(session: psycopg.Connection[Any], id: int) -> OutboxChange | N
     """One change whole; None where there is none with the id. Raises DestinationError."""
     with destination_errors("outbox"):
         return session.cursor(row_factory=args_row(OutboxChange)).execute(ONE, (id,)).fetchone()
+
+
+def open_changes(session: psycopg.Connection[Any], connection: str | None, limit: int) -> list[OutboxChange]:
+    """Changes that the source hasn't taken; first those that a person must decide. Raises DestinationError."""
+    given = {"connection": connection, "limit": limit}
+    with destination_errors("outbox"):
+        return session.cursor(row_factory=args_row(OutboxChange)).execute(LISTED, given).fetchall()
+
+
+def open_counts(session: psycopg.Connection[Any], connection: str | None) -> dict[str, dict[str, int]]:
+    """How many of them there are by connection and status. Raises DestinationError."""
+    found: dict[str, dict[str, int]] = {}
+    with destination_errors("outbox"):
+        for name, status, count in session.execute(COUNTED, {"connection": connection}).fetchall():
+            found.setdefault(name, {})[status] = count
+    return found
 
 
 def change_ids(session: psycopg.Connection[Any], connection: str, statuses: Sequence[str]) -> list[int]:

@@ -29,8 +29,12 @@ def resolve(
 ) -> str:
     """What became of it, in a word. Where the stream has a `get`, the record is read first.
 
-    Raises ConfigError where the source doesn't know it (the change stays parked), or it is no parked create by now.
+    Raises ConfigError where the source doesn't know it (the change stays parked), the stream isn't written any more, or
+    it is no parked create by now.
     """
+    stream = connection.streams.get(found.stream)
+    if stream is None or stream.write is None:
+        raise ConfigError(f"{connection.name} doesn't write {found.stream} any more", next="discard the change")
     to, run_id = WrittenStream(connection, found.stream, kinds), uuid4()
     with closing(Sessions(store.connect)) as sessions:
         with sessions.one() as session:

@@ -8,11 +8,13 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
+from integrations_pipeline_tests.gateway.conftest import until
+from integrations_pipeline_tests.gateway.crm import Crm, crm
 from integrations_pipeline_tests.gateway.shop import Shop, shop
 from integrations_pipeline_tests.gateway.test_pages import CONFLICT, contact, opened, written
 from integrations_pipeline_tests.journeys.test_browser import CHROMIUM, DRIVER, PATIENCE_SECONDS, browser
 
-__all__ = ["browser", "shop"]
+__all__ = ["browser", "crm", "shop"]
 TOKEN = "a-token-for-tests-0123456789"
 
 pytestmark = pytest.mark.skipif(
@@ -91,3 +93,20 @@ def test_a_person_logs_in_and_decides_what_waits(browser: WebDriver, shop: Shop)
         person.sees("1 came in, 0 still in quarantine")
         person.clicks("Log out")
         person.sees("Log in")
+
+
+def test_a_person_settles_what_was_parked_on_its_way_out(browser: WebDriver, crm: Crm) -> None:
+    crm.parked("Cleo")
+    dead = crm.dead("Dora")
+    person = Person(browser, crm.port)
+    person.visits("/")
+    person.sees("needs attention: 1")
+    person.clicks("1")
+    person.sees("Outbox", "1 parked", "cleo@example.com", "Dora is on no list")
+    person.types("external_id", "p2")
+    person.clicks("It is there")
+    person.sees("It is there: what the source holds is agreed on")
+    person.clicks(f"Try again: change {dead}")
+    person.sees("It is sent again")
+    until(lambda: crm.status(dead) == "done")
+    assert crm.names() == ["Anna", "Cleo", "Dora"]

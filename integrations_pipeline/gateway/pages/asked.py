@@ -17,6 +17,7 @@ from starlette.responses import RedirectResponse, Response
 from integrations_pipeline.gateway.doors import Doors
 from integrations_pipeline.gateway.pages.elements import Html, el, joined, link
 from integrations_pipeline.gateway.pages.visitor import FORM_TOKEN, Visitor
+from integrations_pipeline.gateway.pushing import PushLane
 from integrations_pipeline.store.store import Store
 from integrations_pipeline.sync.alerting import UI_URL
 
@@ -34,6 +35,7 @@ PLACES = {
     "/": "Status",
     "/quarantine": "Quarantine",
     "/conflicts": "Conflicts",
+    "/outbox": "Outbox",
     "/dead-letters": "Dead letters",
     "/connections/new": "New connection",
 }
@@ -41,17 +43,23 @@ PLACES = {
 
 @dataclass(frozen=True)
 class Asked:
-    """One request for a page, of a visitor who may. ``form``: what was sent, on POST."""
+    """One request for a page, of a visitor who may. ``form``: sent by POST; ``lane`` sends what it lets go."""
 
     http: Request
     visitor: Visitor
     doors: Doors
     store: Store
     form: Mapping[str, str]
+    lane: PushLane | None = None
 
     def given(self, name: str) -> str:
         """A value of the address."""
         return self.http.query_params.get(name, "")
+
+    def send(self, *connections: str) -> None:
+        """A decision is committed: what these connections have to send by now leaves at once."""
+        if self.lane is not None:
+            self.lane.push(*connections)
 
     def form_to(self, action: str, *children: Any, **attributes: Any) -> Html:
         """A form that is taken from this visitor only."""

@@ -78,6 +78,7 @@ def decide(asked: Asked) -> Response:
             raise ConfigError(f"there is no conflict {number}", next="reload the list")
         value = own_value(asked, found) if chosen == "value" else None
         resolve(session, number, chosen, value=value, lookup=lookup(asked, found), by="the gateway's page")  # type: ignore[arg-type]
+    asked.send(*(name for name, _ in asked.doors.written(found.kind)))
     return see_other(f"{PATH}?decided={chosen}")
 
 

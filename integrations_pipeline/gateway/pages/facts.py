@@ -69,7 +69,8 @@ class ConnectionFacts:
             return "idle", "not read yet"
         if any(one.stale for one in active):
             return "warn", "out of date"
-        if self.health.dead_letters or self.health.conflicts or self.quarantine or any(one.missed for one in active):
+        decide = self.health.dead_letters + self.health.conflicts + self.health.parked + self.quarantine
+        if decide or any(one.missed for one in active):
             return "warn", "needs attention"
         return "good", "healthy"
 

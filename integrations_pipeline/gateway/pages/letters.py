@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from integrations_pipeline.client.redaction import redactor
 from integrations_pipeline.gateway.pages.asked import Asked, button, moment, notice, number_in, page, see_other
-from integrations_pipeline.gateway.pages.elements import Html, el, table
+from integrations_pipeline.gateway.pages.elements import Html, el, link, table
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.limits import PAGE_ROWS
 from integrations_pipeline.store import letters
@@ -37,8 +37,9 @@ def show(asked: Asked, session: Any) -> Response:
 def letter(asked: Asked, one: Letter) -> list[Any]:
     knows = redactor(one.connection, asked.doors.home)
     who = [el("br"), el("span", f"{one.reason['who']}: {one.reason.get('next', '')}", class_="faint")]
+    change = link(f"/outbox?connection={one.connection}", named(one)) if one.origin == "outbox" else named(one)
     return [
-        named(one),
+        change,
         ORIGINS[one.origin],
         [knows.text(str(one.reason.get("message", "unknown"))), who if one.reason.get("who") else None],
         [moment(one.died_at), el("br"), el("span", f"{one.tries:,} tries", class_="faint")],
@@ -63,7 +64,9 @@ def actions(asked: Asked, one: Letter) -> list[Html]:
 def retry(asked: Asked) -> Response:
     """Raises ConfigError where it isn't open any more."""
     with asked.store.borrow() as session:
-        letters.replay(session, number_in(asked.form.get("id", "")))
+        found = letters.replay(session, number_in(asked.form.get("id", "")))
+    if found.origin == "outbox":
+        asked.send(found.connection)
     return see_other(f"{PATH}?done=replayed")
 
 

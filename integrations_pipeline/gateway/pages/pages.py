@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -16,7 +17,16 @@ from starlette.routing import Route
 from integrations_pipeline.gateway.access import Access
 from integrations_pipeline.gateway.bodies import Bodies, Refused
 from integrations_pipeline.gateway.doors import Doors
-from integrations_pipeline.gateway.pages import conflicts, connecting, letters, mapping, quarantine, status, story
+from integrations_pipeline.gateway.pages import (
+    conflicts,
+    connecting,
+    letters,
+    mapping,
+    outbox,
+    quarantine,
+    status,
+    story,
+)
 from integrations_pipeline.gateway.pages.asked import (
     HEADERS,
     Asked,
@@ -30,6 +40,7 @@ from integrations_pipeline.gateway.pages.asked import (
 )
 from integrations_pipeline.gateway.pages.elements import el, link
 from integrations_pipeline.gateway.pages.visitor import COOKIE, FORM_TOKEN, Visitor, Visitors, form_in, own_path
+from integrations_pipeline.gateway.pushing import PushLane
 from integrations_pipeline.spec.errors import ConfigError, IntegrationError
 from integrations_pipeline.spec.limits import DATA_SECONDS
 from integrations_pipeline.store.records import bound
@@ -46,10 +57,10 @@ log = structlog.get_logger()
 
 
 class Pages:
-    """The pages of a home."""
+    """The pages of a home. ``lane`` sends what a decision lets go; whoever made it stops it."""
 
-    def __init__(self, doors: Doors, store: Store, access: Access | None = None):
-        self.doors, self.store = doors, store
+    def __init__(self, doors: Doors, store: Store, access: Access | None = None, lane: PushLane | None = None):
+        self.doors, self.store, self.lane = doors, store, lane
         self.access = access or Access(doors.public_url)
         self.visitors = Visitors(self.access, (doors.public_url or "").startswith("https:"))
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="pages")
@@ -74,6 +85,10 @@ class Pages:
             route(f"{quarantine.PATH}/discard", quarantine.discard, "POST"),
             route(conflicts.PATH, self._reading(conflicts.show)),
             route(f"{conflicts.PATH}/decide", conflicts.decide, "POST"),
+            route(outbox.PATH, self._reading(outbox.show)),
+            route(f"{outbox.PATH}/retry", outbox.retry, "POST"),
+            route(f"{outbox.PATH}/resolve", outbox.resolve, "POST"),
+            route(f"{outbox.PATH}/discard", outbox.discard, "POST"),
             route(letters.PATH, self._reading(letters.show)),
             route(f"{letters.PATH}/retry", letters.retry, "POST"),
             route(f"{letters.PATH}/discard", letters.discard, "POST"),
@@ -122,10 +137,10 @@ class Pages:
 
     def _guarded(self, work: Work, http: Request, visitor: Visitor, body: bytes) -> Response:
         """In a thread. Whatever goes wrong is a page that says what, and what next."""
-        asked = Asked(http, visitor, self.doors, self.store, {})
+        asked = Asked(http, visitor, self.doors, self.store, {}, self.lane)
         try:
             if http.method == "POST":
-                asked = Asked(http, visitor, self.doors, self.store, form_in(http, body))
+                asked = replace(asked, form=form_in(http, body))
                 if why := self.visitors.forged(http, asked.form, visitor):
                     return failed(asked, 403, why, "go back, reload the page, and send the form again")
             return work(asked)

@@ -101,7 +101,7 @@ def overview_row(one: ConnectionFacts, now: datetime) -> list[Any]:
         pill(*one.verdict()),
         sparkline(one.name, one.hours),
         count(health.inbox),
-        count(health.outbox),
+        count(health.outbox + health.parked, f"/outbox?connection={one.name}"),
         count(one.quarantine, f"/quarantine?connection={one.name}"),
         count(health.conflicts, f"/conflicts?connection={one.name}"),
         count(health.dead_letters, f"/dead-letters?connection={one.name}"),
