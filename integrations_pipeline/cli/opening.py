@@ -13,6 +13,7 @@ from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_connection_and_kinds
 from integrations_pipeline.spec.ports import Priority
 from integrations_pipeline.spec.secrets import Secret
+from integrations_pipeline.spec.simulated import relocated
 from integrations_pipeline.store.store import Store, open_store
 from integrations_pipeline.sync.reaching import client_of
 
@@ -31,7 +32,8 @@ class Opened:
 def opened(name: str, priority: Priority = Priority.POLL) -> Iterator[Opened]:
     """Loads the files and secrets before anything is started, so that their errors come first (exit code 2)."""
     home = Home.from_environment()
-    connection, kinds = load_connection_and_kinds(name, home)
+    declared, kinds = load_connection_and_kinds(name, home)
+    connection = relocated(declared)
     try:
         secrets: dict[str, Secret] = {key: source.resolve(key) for key, source in connection.secrets.items()}
     except ConfigError as error:

@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 
 from integrations_pipeline.cli.demo import Demo
+from integrations_pipeline.cli.opening import opened
 from integrations_pipeline.cli.upping import WatchedDatabase
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_connection
+from integrations_pipeline.spec.simulated import VARIABLE
 from integrations_pipeline.store.server import EmbeddedServer
 from integrations_pipeline.store.store import URL_VARIABLE, Store
 
@@ -98,6 +100,20 @@ def test_a_source_that_cannot_be_served_is_told_once(home: Home) -> None:
         second.write_text(second.read_text() + "secrets: {t: {env: NO_SUCH_VARIABLE}}\n")
         assert "second is not served" in demo.see()[-1]
         assert len(ask(demo, "second/v1/things")["data"]) == 5
+
+
+def test_a_terminal_that_is_told_where_the_simulator_is_syncs_the_demo_there(
+    home: Home, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(home, "first")
+    monkeypatch.setenv("INTEGRATIONS_HOME", str(home.root))
+    monkeypatch.setenv(URL_VARIABLE, database_url)
+    with Demo(home, records=5) as demo:
+        demo.see()
+        monkeypatch.setenv(VARIABLE, demo.address)
+        with opened("first") as at:
+            assert at.connection.api.url == f"{demo.address}/first/v1"
+            assert sum(len(page.rows) for page in at.client.pages("things")) == 5
 
 
 @pytest.fixture
