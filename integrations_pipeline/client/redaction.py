@@ -12,7 +12,7 @@ from urllib.parse import quote, quote_plus
 
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home
-from integrations_pipeline.spec.loading import load_connection
+from integrations_pipeline.spec.loading import load_named
 from integrations_pipeline.spec.secrets import Secret
 
 HIDDEN = "***"
@@ -95,7 +95,7 @@ def redactor(connection: str, home: Home) -> Redactor:
     is enough for most."""
     secrets: list[Secret] = []
     try:
-        sources = load_connection(connection, home).secrets
+        sources = load_named(connection, home)[0].secrets
     except ConfigError:
         return Redactor(secrets)
     for name, source in sources.items():

@@ -16,9 +16,11 @@ from typing import Any
 
 import structlog
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from integrations_pipeline.client.delivery import Delivery
 from integrations_pipeline.gateway.bodies import LATER, Bodies, Refused
@@ -46,10 +48,22 @@ METHODS = ["GET", "HEAD", "POST", "PUT"]
 REFUSED = Answer(401, b"the delivery could not be verified")
 UNKNOWN = Answer(404, b"no such webhook")
 WRONG_METHOD = Answer(405, b"this webhook is not called so")
+WITH_NUL = Answer(400, b"no address holds a NUL character")
 NOSNIFF = {"x-content-type-options": "nosniff"}  # an echoed text is never a page
 CLOSE = {"connection": "close"}  # nobody reads the rest of the body
 
 log = structlog.get_logger()
+
+
+class WithoutNul:
+    """Refuses every address that holds a NUL: the database can't take one, so nothing here is named so."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        held = scope["type"] == "http" and ("\0" in scope["path"] or b"%00" in scope["query_string"])
+        await (response(WITH_NUL, CLOSE) if held else self.app)(scope, receive, send)
 
 
 class Gateway:
@@ -79,6 +93,7 @@ class Gateway:
                 *(pages.routes(self.bodies) if pages else ()),
                 *([metrics.route()] if metrics else ()),
             ],
+            middleware=[Middleware(WithoutNul)],
             lifespan=self.life,
         )
         self.app.router.redirect_slashes = False

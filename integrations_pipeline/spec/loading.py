@@ -29,6 +29,7 @@ SUFFIXES = (".yaml", ".yml")
 FILLED = ("api", "streams", "webhook")
 AModel = TypeVar("AModel", bound=BaseModel)
 NAME_LINE = re.compile(r"^connection:[ \t]*[\"']?([A-Za-z0-9_-]+)", re.MULTILINE)
+SHORT_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,18 @@ def load_connection_and_kinds(name_or_file: str, home: Home) -> tuple[Connection
         path = find_by_name(name_or_file, home)
     elif not path.is_file():
         raise ConfigError(f"there is no file {name_or_file}", next="correct the path, or give a connection's name")
+    return loaded_from(path, home)
+
+
+def load_named(name: str, home: Home) -> tuple[Connection, dict[str, Kind]]:
+    """The home's connection of that name, and its kinds; never another file, whatever text is given: for names that
+    come from outside. Raises ConfigError with every problem it has."""
+    if not SHORT_NAME.fullmatch(name):
+        raise ConfigError(f"there is no connection {name}", next="give a connection's name")
+    return loaded_from(find_by_name(name, home), home)
+
+
+def loaded_from(path: FilePath, home: Home) -> tuple[Connection, dict[str, Kind]]:
     folders = [home.models, path.parent / "models", path.absolute().parent.parent / "models"]
     kinds = read_kinds(home, folders)
     connection, problems = Reader(home, kinds).connection(path)

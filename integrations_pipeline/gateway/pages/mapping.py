@@ -19,7 +19,7 @@ from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.limits import PREVIEW_RECORDS
-from integrations_pipeline.spec.loading import load_connection, yaml_files
+from integrations_pipeline.spec.loading import load_named, yaml_files
 from integrations_pipeline.spec.yaml_text import parse_document, to_yaml
 from integrations_pipeline.store.planned import Sample
 from integrations_pipeline.store.stored import live_records
@@ -59,7 +59,7 @@ class Edited:
 def opened(asked: Asked) -> Edited:
     """Raises ConfigError where there is no such connection or stream."""
     named, home = asked.http.path_params, asked.doors.home
-    connection = load_connection(named["connection"], home)
+    connection, _ = load_named(named["connection"], home)
     if named["stream"] not in connection.streams or connection.file is None:
         raise ConfigError(f"connection {connection.name} has no stream {named['stream']}", next="see the status page")
     text, path = editing.read(connection.file), ("streams", named["stream"], "map")

@@ -16,7 +16,7 @@ from integrations_pipeline.gateway.pages.samples import sample
 from integrations_pipeline.gateway.pages.story import path_of
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.limits import PAGE_ROWS
-from integrations_pipeline.spec.loading import load_connection_and_kinds
+from integrations_pipeline.spec.loading import load_named
 from integrations_pipeline.spec.personal import shown
 from integrations_pipeline.store.quarantined import QuarantinedRow, places_of, quarantined_rows
 from integrations_pipeline.sync.retrying import discard_rows
@@ -115,7 +115,7 @@ def meant(asked: Asked) -> tuple[str, str, list[int] | None]:
 def retry(asked: Asked) -> Response:
     """Raises ConfigError where the stream is gone from the file, LeaseHeld while a run holds it."""
     name, stream, ids = meant(asked)
-    connection, kinds = load_connection_and_kinds(name, asked.doors.home)
+    connection, kinds = load_named(name, asked.doors.home)
     if stream not in connection.streams:
         raise ConfigError(f"connection {name} has no stream {stream} any more", next="discard its rows")
     done = retry_rows(connection, stream, asked.store, kinds, uuid4(), ids)

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from integrations_pipeline.gateway.pages.asked import Asked, dagster_url, moment, page, see_other
 from integrations_pipeline.gateway.pages.elements import Html, el, link, pill, table
 from integrations_pipeline.spec.errors import ConfigError
-from integrations_pipeline.spec.loading import load_connection_and_kinds
+from integrations_pipeline.spec.loading import load_named
 from integrations_pipeline.sync.moments import Moment, short
 from integrations_pipeline.sync.why import Story, why
 
@@ -36,7 +36,7 @@ def find(asked: Asked) -> Response:
 def show(asked: Asked) -> Response:
     """Raises ConfigError for a connection or a stream that isn't there."""
     named = asked.http.path_params
-    connection, kinds = load_connection_and_kinds(named["connection"], asked.doors.home)
+    connection, kinds = load_named(named["connection"], asked.doors.home)
     story = why(connection, named["stream"], named["id"], asked.store, kinds)
     return page(
         asked,

@@ -102,6 +102,8 @@ def form_in(http: Request, body: bytes) -> dict[str, str]:
     if media_type != "application/x-www-form-urlencoded":
         raise ValueError("a form was expected")
     pairs = parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=FORM_FIELDS)
+    if any("\0" in name + value for name, value in pairs):
+        raise ValueError("no field of a form holds a NUL character")
     return {name: value.replace("\r\n", "\n") for name, value in pairs}
 
 
