@@ -5,24 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from integrations_pipeline.cli import output
-from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import Failed
 from integrations_pipeline.spec.home import Home
-from integrations_pipeline.spec.loading import load_all, load_connection
-from integrations_pipeline.store.alerts import Alert, Undelivered, open_alerts, undelivered
+from integrations_pipeline.spec.loading import Loaded, load_all, load_connection
+from integrations_pipeline.store.alerts import HOME, Alert, Undelivered, open_alerts, undelivered
 from integrations_pipeline.store.store import open_store
-from integrations_pipeline.sync.alerting import alert, delivered, destinations, look, trial
+from integrations_pipeline.sync.alerting import alert, delivered, destinations, look, scopes, trial
 from integrations_pipeline.sync.result import iso
 
 
 def run_list(name: str | None, *, json: bool) -> int:
     """Looks first, so that what it shows is so now; tells nobody."""
-    connections = chosen(name)
+    loaded = chosen(name)
     with open_store(home=Home.from_environment()) as store:
-        look(connections, store)
+        look(loaded, store, whole=name is None)
         with store.borrow() as session:
-            found = open_alerts(session, list(connections))
-            missed = undelivered(session, destinations(connections.values()))
+            found = open_alerts(session, scopes(loaded.connections, whole=name is None))
+            missed = undelivered(session, told_by(loaded))
     if json:
         documents = [alert_document(one) for one in found]
         output.print_json({"alerts": documents, "undelivered": [undelivered_document(one) for one in missed]})
@@ -40,8 +39,7 @@ def run_test(name: str | None, *, json: bool) -> int:
     """Exit 1 where a destination doesn't take its message."""
     from integrations_pipeline.orchestration.notifying import Apprise
 
-    connections = chosen(name)
-    tried = {one: delivered(Apprise(), one, trial(name)) for one in destinations(connections.values())}
+    tried = {one: delivered(Apprise(), one, trial(name)) for one in told_by(chosen(name))}
     if json:
         entries = [{"destination": one, "delivered": why is None, "reason": why} for one, why in tried.items()]
         output.print_json({"destinations": entries})
@@ -58,7 +56,7 @@ def run_send(name: str | None, *, json: bool) -> int:
     from integrations_pipeline.orchestration.notifying import Apprise
 
     with open_store(home=Home.from_environment()) as store:
-        found = alert(chosen(name), store, Apprise())
+        found = alert(chosen(name), store, Apprise(), whole=name is None)
     if json:
         output.print_json({"open": found.open, "sent": found.told, "not_taken": found.failed})
     else:
@@ -66,12 +64,16 @@ def run_send(name: str | None, *, json: bool) -> int:
     return Failed.exit_code if found.failed else 0
 
 
-def chosen(name: str | None) -> dict[str, Connection]:
+def chosen(name: str | None) -> Loaded:
     home = Home.from_environment()
     if name is None:
-        return load_all(home).connections
+        return load_all(home)
     connection = load_connection(name, home)
-    return {connection.name: connection}
+    return Loaded({connection.name: connection}, kinds={}, broken={})
+
+
+def told_by(loaded: Loaded) -> list[str]:
+    return destinations(loaded.connections.values(), loaded.still_told)
 
 
 def show(one: Alert) -> None:
@@ -89,9 +91,11 @@ def unheard(one: Undelivered) -> str:
 
 
 def alert_document(one: Alert) -> dict[str, Any]:
+    of_home = one.connection == HOME
     return {
-        "connection": one.connection,
-        "stream": one.stream or None,
+        "connection": one.connection or None,
+        "stream": None if of_home else one.stream or None,
+        "file": one.stream or None if of_home else None,
         "condition": one.condition,
         "severity": one.severity,
         "what": one.what,

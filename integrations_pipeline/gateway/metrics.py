@@ -32,7 +32,7 @@ from integrations_pipeline.store.health import (
     streams_health,
 )
 from integrations_pipeline.store.store import Store
-from integrations_pipeline.sync.alerting import destinations
+from integrations_pipeline.sync.alerting import destinations, scopes
 from integrations_pipeline.sync.expecting import judged
 
 STREAM, CONNECTION = ("connection", "stream"), ("connection",)
@@ -73,15 +73,17 @@ class Metrics:
         with self.store.borrow() as session:
             wanted = [(c.name, s) for c in connections.values() for s in c.selected]
             streams = streams_health(session, wanted, self._histories)
-            healths = connections_health(session, list(connections))
+            *healths, of_home = connections_health(session, scopes(connections))
             sums = day_sums(session, list(connections))
-            alerts = open_alerts(session, list(connections))
+            alerts = open_alerts(session, scopes(connections))
             missed = undelivered(session, destinations(connections.values()))
         active = [one for one in streams if one.active]
         yield from of_streams(active)
         yield from of_days(sums)
         yield from of_expectations(connections, active)
         yield from of_connections(healths)
+        letters = [((one.connection,), one.dead_letters) for one in (*healths, of_home)]
+        yield family("dead_letters_open", "events or changes given up", CONNECTION, letters)
         open_ones = ((one.connection, one.stream, one.condition, one.severity) for one in alerts)
         labels = (*STREAM, "condition", "severity")
         yield family("alert_open", "1 for each alert that is open", labels, (((*one,), 1) for one in open_ones))
@@ -171,7 +173,6 @@ def of_connections(connections: list[ConnectionHealth]) -> Iterator[GaugeMetricF
         yield family(f"{queue}_waiting", f"that wait in the {queue}", CONNECTION, waiting)
         oldest = each(lambda one, queue=queue: seconds_since(getattr(one, f"{queue}_oldest"), one) or 0)
         yield family(f"{queue}_oldest_seconds", "that the oldest of them waits", CONNECTION, oldest)
-    yield family("dead_letters_open", "events or changes given up", CONNECTION, each(lambda one: one.dead_letters))
     yield family("parked_changes", "that only a person can settle", CONNECTION, each(lambda one: one.parked))
     yield family("conflicts_open", "that a person is to decide", CONNECTION, each(lambda one: one.conflicts))
 

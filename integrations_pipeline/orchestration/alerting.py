@@ -7,7 +7,7 @@ died without a word in them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -30,7 +30,7 @@ from dagster._core.storage.tags import WILL_RETRY_TAG
 from integrations_pipeline.orchestration.inbox import EVENTS_TAG
 from integrations_pipeline.orchestration.notifying import Apprise
 from integrations_pipeline.orchestration.schedules import CONNECTION_TAG
-from integrations_pipeline.spec.connection import Connection
+from integrations_pipeline.spec.loading import Loaded
 from integrations_pipeline.store.alerts import Alert, Condition
 from integrations_pipeline.store.health import Histories, runs_that_told
 from integrations_pipeline.store.store import Store
@@ -42,11 +42,9 @@ LOOK_BACK = timedelta(days=7)
 """A run that died longer ago is no news: freshness tells of what it left."""
 LOOK_RUNS = 200
 
-Connections = Mapping[str, Connection]
 
-
-def alerts_sensor(connections: Connections) -> SensorDefinition:
-    """One for all connections together. It is there also where nobody is told: pages and metrics show what is open."""
+def alerts_sensor(loaded: Loaded) -> SensorDefinition:
+    """One for all of the home. It is there also where nobody is told: pages and metrics show what is open."""
     histories = Histories()
 
     @sensor(
@@ -59,8 +57,8 @@ def alerts_sensor(connections: Connections) -> SensorDefinition:
     )
     def evaluate(context: SensorEvaluationContext) -> SkipReason:
         store = context.resources.store.store
-        died = list(crashed(context.instance, store, connections))
-        found = alert(connections, store, Apprise(), crashed=died, link=run_link(context.instance), histories=histories)
+        died = list(crashed(context.instance, store, loaded.connections))
+        found = alert(loaded, store, Apprise(), crashed=died, link=run_link(context.instance), histories=histories)
         return SkipReason(f"{found.open} open alerts, {found.told} messages sent, {found.failed} not taken")
 
     return evaluate
@@ -78,7 +76,7 @@ def run_link(instance: DagsterInstance) -> Link:
     return link
 
 
-def crashed(instance: DagsterInstance, store: Store, connections: Connections) -> Iterator[Condition]:
+def crashed(instance: DagsterInstance, store: Store, connections: Collection[str]) -> Iterator[Condition]:
     """Of each job of a connection the latest failed run that no success came after, unless our own log tells of it."""
     failed = RunsFilter(statuses=[DagsterRunStatus.FAILURE], updated_after=datetime.now(UTC) - LOOK_BACK)
     latest: dict[tuple[str, str], RunRecord] = {}

@@ -46,7 +46,7 @@ def build(home: Home) -> Definitions:
         assets=[*stream_assets(loaded), *kind_assets(loaded), *(broken_asset(*one) for one in loaded.broken.items())],
         jobs=jobs(loaded) if connections else [],
         schedules=schedules(connections) if connections else [],
-        sensors=all_sensors(loaded) if connections else [],
+        sensors=all_sensors(loaded) if connections else [alerts_sensor(loaded)] if loaded.broken else [],
         resources={"store": store, "client": ClientResource(store=store)},
         executor=in_process_executor,
     )
@@ -63,7 +63,7 @@ def all_sensors(loaded: Loaded) -> list[SensorDefinition]:
     connections = loaded.connections
     of_webhooks = [*inbox_sensors(connections), *renewing_sensors(connections)]
     of_changes = [*outbox_sensors(connections, loaded.kinds), *delivering_sensors(loaded.kinds)]
-    of_health = [outside_sensor(connections), alerts_sensor(connections)]
+    of_health = [outside_sensor(connections), alerts_sensor(loaded)]
     return [*sensors(connections), *of_webhooks, *of_changes, *of_health]
 
 

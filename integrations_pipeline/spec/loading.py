@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from integrations_pipeline.spec.api import Api
-from integrations_pipeline.spec.connection import Connection, Connector, Kind
+from integrations_pipeline.spec.connection import Alert, Connection, Connector, Kind
 from integrations_pipeline.spec.errors import ConfigError, Problem, config_error
+from integrations_pipeline.spec.hearing import still_told
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.merging import Settings, merge
 from integrations_pipeline.spec.refusals import Checked, refused
@@ -34,11 +35,13 @@ SHORT_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Everything in a home. ``broken`` says by file, as ``connections/acme.yaml``, why one isn't among the rest."""
+    """Everything in a home. ``broken`` says by file, as ``connections/acme.yaml``, why one isn't among the rest;
+    ``still_told`` are the destinations that such files name."""
 
     connections: dict[str, Connection]
     kinds: dict[str, Kind]
     broken: dict[str, ConfigError]
+    still_told: list[Alert] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,9 @@ def load_all(home: Home) -> Loaded:
     for name, same in found.items():
         if len(same) > 1:
             broken.update(namesakes(name, [one.file for one in same if one.file], home))
-    return Loaded({name: same[0] for name, same in found.items() if len(same) == 1}, kinds.read, broken)
+    unread = [path for path in yaml_files(home.connections) if shown_name(path, home) in broken]
+    told = [alert for path in unread for alert in still_told(text_of(path))]
+    return Loaded({name: same[0] for name, same in found.items() if len(same) == 1}, kinds.read, broken, told)
 
 
 def load_kinds(home: Home) -> dict[str, Kind]:

@@ -16,6 +16,9 @@ from integrations_pipeline.spec.limits import ALERT_DAYS, ALERT_LONGEST_RETRY_SE
 
 Step = Literal["broken", "reminder", "healed"]
 
+HOME = ""
+"""The connection of what belongs to none: the whole home's. Its ``stream`` names the file, where it is about one."""
+
 # One process at a time compares what is so with what is open: else who looked earlier would open again what healed.
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('integrations alerts', 0))"
 
@@ -110,7 +113,8 @@ GROUP BY n.destination ORDER BY n.destination
 
 @dataclass(frozen=True)
 class Condition:
-    """Something that is wrong. ``stream`` is empty where it is the whole connection; ``held``: another one tells it."""
+    """Something that is wrong. ``stream`` is empty where it is the whole connection, ``connection`` where it is the
+    whole home; ``held``: another one tells it."""
 
     connection: str
     stream: str
@@ -122,10 +126,6 @@ class Condition:
     since: datetime
     run_id: UUID | None = None
     held: bool = False
-
-    @property
-    def where(self) -> str:
-        return f"{self.connection}/{self.stream}" if self.stream else self.connection
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,8 @@ class Alert:
 
     @property
     def where(self) -> str:
-        return f"{self.connection}/{self.stream}" if self.stream else self.connection
+        """Its connection and stream, its file, or the whole home."""
+        return "/".join(filter(None, (self.connection, self.stream))) or "the whole home"
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import Literal, Protocol
 
 from integrations_pipeline.spec.clock import Clock, SystemClock
+from integrations_pipeline.spec.connection import Alert as Entry
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.limits import ALERT_LINES, ALERT_SECONDS
+from integrations_pipeline.spec.loading import Loaded
 from integrations_pipeline.store.alerts import (
+    HOME,
     LOCK,
     Alert,
     Claimed,
@@ -25,7 +28,7 @@ from integrations_pipeline.store.alerts import (
 )
 from integrations_pipeline.store.health import Histories, connections_health, streams_health
 from integrations_pipeline.store.store import Store
-from integrations_pipeline.sync.conditions import DOWNTIME, conditions
+from integrations_pipeline.sync.conditions import DOWNTIME, conditions, of_home
 from integrations_pipeline.sync.expecting import told as span
 
 JUST_BACK_MINUTES = 15
@@ -33,7 +36,6 @@ JUST_BACK_MINUTES = 15
 
 UI_URL = "INTEGRATIONS_UI_URL"
 HEADS: dict[Step, str] = {"broken": "broken", "reminder": "still broken", "healed": "healed"}
-Connections = Mapping[str, Connection]
 
 
 @dataclass(frozen=True)
@@ -66,38 +68,48 @@ class Round:
 
 
 def alert(
-    connections: Connections,
+    loaded: Loaded,
     store: Store,
     notifier: Notifier,
     *,
+    whole: bool = True,
     crashed: Iterable[Condition] | None = None,
     link: Link | None = None,
     histories: Histories | None = None,
     clock: Clock | None = None,
 ) -> Round:
-    """Looks at all connections, opens and heals alerts, tells what is due. ``crashed``: what only Dagster knows of its
-    runs; None where it isn't asked. ``histories``: kept by who looks often.
+    """Looks at all connections, opens and heals alerts, tells what is due. ``whole``: they are all of a home, so that
+    what belongs to none of them is looked at too. ``crashed``: what only Dagster knows of its runs; None where it isn't
+    asked. ``histories``: kept by who looks often.
 
     Raises DestinationError where our own database is lost. Two callers at once tell nothing twice.
     """
     clock, found = clock or SystemClock(), Round()
-    look(connections, store, crashed, histories)
+    look(loaded, store, whole=whole, crashed=crashed, histories=histories)
     until = clock.monotonic_seconds() + ALERT_SECONDS
-    for destination, listeners in listening(connections.values(), clock.now()).items():
+    for destination, listeners in listening(loaded, clock.now(), whole=whole).items():
         if clock.monotonic_seconds() < until:
             tell(store, notifier, destination, listeners, link or asset_link, found)
     with store.borrow() as session:
-        found.open = len(open_alerts(session, list(connections)))
+        found.open = len(open_alerts(session, scopes(loaded.connections, whole=whole)))
     return found
 
 
+def scopes(connections: Iterable[str], *, whole: bool = True) -> list[str]:
+    """Whose alerts are meant: the connections', and the home's own where they are all of it."""
+    return [*connections, *([HOME] if whole else [])]
+
+
 def look(
-    connections: Connections,
+    loaded: Loaded,
     store: Store,
+    *,
+    whole: bool = True,
     crashed: Iterable[Condition] | None = None,
     histories: Histories | None = None,
 ) -> None:
-    """Brings the open alerts up to what is so now."""
+    """Brings the open alerts up to what is so now. Those of a connection whose file is broken stay as they are."""
+    connections, names = loaded.connections, scopes(loaded.connections, whole=whole)
     with store.borrow() as session, session.transaction():
         session.execute(LOCK)
         back = recent(session, DOWNTIME, JUST_BACK_MINUTES)
@@ -108,27 +120,27 @@ def look(
                 key=lambda one: one.connection,
             )
         }
-        found = [
-            one
-            for health in connections_health(session, list(connections))
-            for one in conditions(
-                connections[health.connection],
-                health,
-                by_connection.get(health.connection, []),
-                just_back=health.connection in back,
-            )
-        ]
-        reconcile(session, list(connections), [*found, *(crashed or ())], runs_known=crashed is not None)
+        found = list(crashed or ())
+        for health in connections_health(session, names):
+            name = health.connection
+            if name == HOME:
+                found += of_home(health, loaded.broken)
+            else:
+                streams = by_connection.get(name, [])
+                found += conditions(connections[name], health, streams, just_back=name in back)
+        reconcile(session, names, found, runs_known=crashed is not None)
 
 
-def listening(connections: Iterable[Connection], now: datetime) -> dict[str, list[Listener]]:
-    """By destination, the connections it hears now; a destination that has its quiet hours hears of none."""
+def listening(loaded: Loaded, now: datetime, *, whole: bool) -> dict[str, list[Listener]]:
+    """By destination, the connections it hears now; a destination that has its quiet hours hears of none. What is the
+    whole home's each of them hears, those that broken files name too."""
     found: dict[str, dict[str, Listener]] = {}
-    for connection in connections:
-        for one in connection.alerts:
-            if one.quiet is None or not one.quiet.holds(now):
-                listener = Listener(connection.name, one.from_ == "warning", one.remind.total_seconds())
-                found.setdefault(one.env, {}).setdefault(connection.name, listener)
+    named = [(one, connection.name) for connection in loaded.connections.values() for one in connection.alerts]
+    of_home = [(one, HOME) for one in (*(one for one, _ in named), *loaded.still_told)] if whole else []
+    for one, name in (*named, *of_home):
+        if one.quiet is None or not one.quiet.holds(now):
+            listener = Listener(name, one.from_ == "warning", one.remind.total_seconds())
+            found.setdefault(one.env, {}).setdefault(name, listener)
     return {name: list(listeners.values()) for name, listeners in found.items()}
 
 
@@ -169,10 +181,11 @@ def rendered(alerts: Sequence[Alert], link: Link) -> Message:
     head, worst = HEADS[first.step], min(one.severity for one in alerts)
     title = f"{head}: {first.where}: {first.condition}"
     if len(alerts) > 1:
-        title = f"{head}: {first.connection}: {len(alerts):,} alerts"
+        title = f"{head}: {first.connection or 'the whole home'}: {len(alerts):,} alerts"
     body = "\n\n".join(paragraph(one, link) for one in alerts[:ALERT_LINES])
     if len(alerts) > ALERT_LINES:
-        body += f"\n\nand {len(alerts) - ALERT_LINES:,} more: `integrations alerts list {first.connection}`"
+        shown = f"integrations alerts list {first.connection}".rstrip()
+        body += f"\n\nand {len(alerts) - ALERT_LINES:,} more: `{shown}`"
     kind: Literal["failure", "warning", "success"] = "failure" if worst == "error" else "warning"
     return Message(title, body, "success" if first.step == "healed" else kind)
 
@@ -192,7 +205,7 @@ def paragraph(one: Alert, link: Link) -> str:
 def asset_link(one: Alert) -> str | None:
     """The stream's page of the UI, or the connection's; None where INTEGRATIONS_UI_URL doesn't say where that is."""
     url = os.environ.get(UI_URL, "").strip().rstrip("/")
-    if not url:
+    if not url or one.connection == HOME:
         return None
     return f"{url}/assets/{one.connection}/{one.stream}" if one.stream else f"{url}/assets/{one.connection}"
 
@@ -204,6 +217,7 @@ def trial(connection: str | None, clock: Clock | None = None) -> Message:
     return Message(f"test: {whose}", body, "info")
 
 
-def destinations(connections: Iterable[Connection]) -> list[str]:
-    """The names of the variables that hold the URLs, each once."""
-    return list(dict.fromkeys(one.env for connection in connections for one in connection.alerts))
+def destinations(connections: Iterable[Connection], still_told: Iterable[Entry] = ()) -> list[str]:
+    """The names of the variables that hold the URLs, each once; those that broken files name too."""
+    named = [one.env for connection in connections for one in connection.alerts]
+    return list(dict.fromkeys([*named, *(one.env for one in still_told)]))

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from integrations_pipeline.spec.connection import Connection
+from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.limits import DEFERRED_SECONDS, DOWN_SECONDS, WAITING_SECONDS
-from integrations_pipeline.store.alerts import Condition
+from integrations_pipeline.store.alerts import HOME, Condition
 from integrations_pipeline.store.health import ConnectionHealth, StreamHealth
 from integrations_pipeline.sync.expecting import Verdict, judged, told
 
 DOWNTIME = "downtime"
 CREDENTIALS = "credentials"
+BROKEN_FILE = "broken_file"
 RUNNER = "the person who runs this connection"
+HOUSEKEEPER = "the person who runs this project"
+PROBLEMS = 5
+"""Of a broken file's problems, told; `integrations check` has all."""
 
 FOLLOWS = {
     "freshness", "deferred", "full_refresh_within", "records_per_day", "record_count_deviation",
@@ -53,6 +58,27 @@ def conditions(
     found = [one for stream in active for one in of_stream(connection, stream)]
     down = bool(roots) or just_back
     return [replace(one, held=one.held or (down and one.condition in FOLLOWS)) for one in [*of_all, *found]]
+
+
+def of_home(health: ConnectionHealth, broken: Mapping[str, ConfigError]) -> Iterator[Condition]:
+    """What belongs to no connection that could be looked at: files that can't be used, changes that never reached whom
+    `on_change` names. ``health`` is the home's own."""
+    for file, error in broken.items():
+        what = f"the file can't be used, so nothing of it is synced or watched: {shortened(error)}"
+        yield Condition(HOME, file, BROKEN_FILE, "error", what, error.who, error.next, health.asked_at)
+    if health.dead_letters:
+        what = (
+            f"{health.dead_letters:,} changes never reached whom `on_change` names: {health.dead_reason or 'unknown'}"
+        )
+        step = "`integrations delivery list` says which; mend the address, then `integrations delivery replay KIND`"
+        yield Condition(HOME, "", "dead_letter", "error", what, HOUSEKEEPER, step, health.asked_at)
+
+
+def shortened(error: ConfigError) -> str:
+    """Its first problems, each with file and line."""
+    shown = [str(one) for one in error.problems[:PROBLEMS]] or [error.what]
+    more = len(error.problems) - len(shown)
+    return "\n".join([*shown, *([f"and {more:,} more"] if more > 0 else [])])
 
 
 def downtime(connection: Connection, health: ConnectionHealth) -> Iterator[Condition]:

@@ -33,9 +33,10 @@ INSERT INTO integrations.breaker (connection, failures, reason, opened_at, retry
 INSERT INTO integrations.inbox (connection, event_id, hash, payload, headers)
     VALUES ('shop', 'e1', 'x', '{}', '{}'), ('shop', 'e2', 'x', '{}', '{}');
 INSERT INTO integrations.dead_letter (origin, origin_id, connection, reason, tries)
-    VALUES ('inbox', 1, 'shop', '{"message": "no such order"}', 5);
+    VALUES ('inbox', 1, 'shop', '{"message": "no such order"}', 5), ('delivery', 1, '', '{"message": "gone"}', 5);
 INSERT INTO integrations.alert (connection, stream, condition, severity, what, who, next, since)
-    VALUES ('shop', '', 'downtime', 'error', 'the source is down', 'nobody', 'wait', now());
+    VALUES ('shop', '', 'downtime', 'error', 'the source is down', 'nobody', 'wait', now()),
+        ('', '', 'dead_letter', 'error', 'one change reached nobody', 'you', 'look', now());
 """
 
 
@@ -86,6 +87,10 @@ def test_how_all_stands(door: Door) -> None:
     assert (found[f"integrations_inbox_waiting{shop}"], found[f"integrations_dead_letters_open{shop}"]) == (2, 1)
     alert = '{"condition": "downtime", "connection": "shop", "severity": "error", "stream": ""}'
     assert found[f"integrations_alert_open{alert}"] == 1
+    of_home = '{"condition": "dead_letter", "connection": "", "severity": "error", "stream": ""}'
+    assert found[f"integrations_alert_open{of_home}"] == 1
+    assert found['integrations_dead_letters_open{"connection": ""}'] == 1
+    assert 'integrations_breaker_open{"connection": ""}' not in found
 
 
 def test_who_has_the_token_may_read_them(door: Door) -> None:

@@ -152,6 +152,16 @@ def test_a_broken_file_is_named_beside_the_others(shop: Shop) -> None:
     assert "acme" in found.text
 
 
+def test_an_alert_of_the_whole_home_is_among_the_open_ones(shop: Shop) -> None:
+    shop.door.rows(
+        "INSERT INTO integrations.alert (connection, stream, condition, severity, what, who, next, since)"
+        " VALUES ('', '', 'dead_letter', 'error', 'a change reached nobody', 'you', 'look', now()) RETURNING 1"
+    )
+    with opened(shop, "") as site:
+        found = site.visit().get("/")
+    assert "the whole home" in found.text and "a change reached nobody" in found.text
+
+
 def test_pages_tell_browsers_to_run_and_frame_nothing(site: Site) -> None:
     found = site.visit().get("/")
     policy = found.headers["content-security-policy"]

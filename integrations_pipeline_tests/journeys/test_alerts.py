@@ -113,7 +113,7 @@ def town(house: House, source: Source, chat: Chat, monkeypatch: pytest.MonkeyPat
 def look(house: House) -> None:
     """What the sensor does at each tick."""
     with Store(house.database_url) as store:
-        alert(load_all(Home(house.home)).connections, store, Apprise())
+        alert(load_all(Home(house.home)), store, Apprise())
 
 
 def later(house: House, hours: float) -> None:

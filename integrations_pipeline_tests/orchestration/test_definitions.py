@@ -88,7 +88,9 @@ def test_only_broken_files_and_no_files_are_definitions_too(tmp_path: Path) -> N
     (tmp_path / "connections").mkdir()
     assert build(Home(tmp_path)).get_repository_def().job_names == []
     (tmp_path / "connections" / "x.yaml").write_text("- no map")
-    assert len(build(Home(tmp_path)).resolve_asset_graph().get_all_asset_keys()) == 1
+    definitions = build(Home(tmp_path))
+    assert len(definitions.resolve_asset_graph().get_all_asset_keys()) == 1
+    assert [one.name for one in definitions.get_repository_def().sensor_defs] == ["alerts"], "it tells of the file"
 
 
 def test_a_saved_file_is_there_after_loading_again(home: Home) -> None:

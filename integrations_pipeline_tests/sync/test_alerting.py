@@ -12,6 +12,8 @@ import pytest
 
 from integrations_pipeline.spec.clock import SystemClock
 from integrations_pipeline.spec.connection import Connection
+from integrations_pipeline.spec.errors import ConfigError
+from integrations_pipeline.spec.loading import Loaded
 from integrations_pipeline.store.alerts import open_alerts, undelivered
 from integrations_pipeline.store.store import Store
 from integrations_pipeline.sync.alerting import Message, Round, alert
@@ -66,12 +68,13 @@ class Team:
     def __init__(self, store: Store) -> None:
         self.store, self.ears = store, Ears()
         self.connections = {"acme": self.connection("acme", [{"env": "CHAT"}])}
+        self.broken: dict[str, ConfigError] = {}
 
     def connection(self, name: str, alerts: list[dict[str, Any]]) -> Connection:
         return Connection.model_validate({"connection": name, "api": API, "streams": STREAMS, "alerts": alerts})
 
     def look(self, moment: datetime = DAY) -> Round:
-        return alert(self.connections, self.store, self.ears, clock=At(moment))
+        return alert(Loaded(self.connections, {}, self.broken), self.store, self.ears, clock=At(moment))
 
     def ask(self, query: str, *values: Any) -> None:
         with psycopg.connect(self.store.url, autocommit=True) as session:

@@ -16,6 +16,7 @@ from integrations_pipeline.store.freshness import Fed, read_freshness
 from integrations_pipeline.store.health import ConnectionHealth, connections_health, streams_health
 from integrations_pipeline.store.reports import records_per_hour, stream_clocks
 from integrations_pipeline.store.status import StreamStatus, read_status
+from integrations_pipeline.sync.alerting import scopes
 from integrations_pipeline.sync.due import due_at, every_of
 from integrations_pipeline.sync.expecting import Verdict, judged
 
@@ -99,7 +100,7 @@ def read_facts(session: Any, doors: Doors) -> Facts:
     now = session.execute("SELECT now()").fetchone()[0]
     for name, stream in streams(session, found, wanted, breakers, now):
         facts[name].streams.append(stream)
-    return Facts(now, list(facts.values()), open_alerts(session, list(found)), doors.broken)
+    return Facts(now, list(facts.values()), open_alerts(session, scopes(found)), doors.broken)
 
 
 def streams(

@@ -70,7 +70,7 @@ def alerts(facts: Facts) -> Html:
 
 
 def where(one: Alert) -> Any:
-    return link(f"#{one.connection}", one.where)
+    return link(f"#{one.connection}", one.where) if one.connection else one.where
 
 
 def severe(one: Alert) -> list[Any]:
