@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 from urllib.parse import urlsplit
@@ -10,6 +9,8 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 
 from integrations_pipeline.gateway.asked import Told
+from integrations_pipeline.spec.errors import ConfigError
+from integrations_pipeline.spec.limits import TOKEN_CHARACTERS
 
 TOKEN = "INTEGRATIONS_TOKEN"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -17,10 +18,20 @@ PROXIED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via
 
 
 class Access:
-    """``token``: INTEGRATIONS_TOKEN unless given. ``public_url``: where the gateway is reached from outside."""
+    """``token``: INTEGRATIONS_TOKEN unless given. ``public_url``: where the gateway is reached from outside.
+
+    Raises ConfigError for a token that could be guessed.
+    """
 
     def __init__(self, public_url: str | None, token: str | None = None):
-        self._token = (os.environ.get(TOKEN, "") if token is None else token).strip().encode()
+        text = (os.environ.get(TOKEN, "") if token is None else token).strip()
+        if 0 < len(text) < TOKEN_CHARACTERS:
+            raise ConfigError(
+                f"{TOKEN} holds {len(text)} characters, at least {TOKEN_CHARACTERS} were expected",
+                who="whoever runs the gateway",
+                next="make one with `openssl rand -base64 32`",
+            )
+        self._token = text.encode()
         self._public = public_url is not None and urlsplit(public_url).hostname not in LOOPBACK
 
     def refusal(self, http: Request) -> Told | None:
@@ -40,16 +51,20 @@ class Access:
         """Whether there is a token to give."""
         return bool(self._token)
 
-    def derived(self, purpose: bytes) -> bytes | None:
-        """A key that only whoever has the token could make; None without one."""
-        return hmac.new(self._token, purpose, hashlib.sha256).digest() if self._token else None
-
     def _local(self, http: Request) -> bool:
         """A proxy on this machine is as local as a browser that a foreign page sends here: neither is believed."""
-        named = urlsplit(f"//{http.headers.get('host', '')}").hostname
+        named = host_of(http.headers.get("host", ""))
         through = any(name in http.headers for name in PROXIED)
         peer = http.client.host if http.client else ""
         return not self._public and not through and peer in LOOPBACK and named in LOOPBACK
+
+
+def host_of(named: str) -> str | None:
+    """The host of a ``Host`` header, without its port; None for what is none."""
+    try:
+        return urlsplit(f"//{named}").hostname
+    except ValueError:
+        return None
 
 
 def refused(status: int, why: str) -> Told:

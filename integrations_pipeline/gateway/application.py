@@ -23,6 +23,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from integrations_pipeline.client.delivery import Delivery
+from integrations_pipeline.gateway.access import Access
 from integrations_pipeline.gateway.bodies import LATER, Bodies, Refused
 from integrations_pipeline.gateway.data import Data
 from integrations_pipeline.gateway.door import JSON, Answer, Door
@@ -206,11 +207,11 @@ def response(answer: Answer, headers: dict[str, str] | None = None) -> Response:
 
 
 def whole(home: Home, store: Store) -> Gateway:
-    """The gateway of a home with all it serves."""
+    """The gateway of a home with all it serves. Raises ConfigError where its token could be guessed."""
     doors = Doors(home, subscriptions=store.subscriptions)
-    lane = PushLane(doors, store)
-    data, pages = Data(doors, store, lane=lane), Pages(doors, store, lane=lane)
-    return Gateway(doors, store.connect, FastLane(doors, store), data, pages, Metrics(doors, store))
+    access, lane = Access(doors.public_url), PushLane(doors, store)
+    data, pages = Data(doors, store, access, lane), Pages(doors, store, access, lane)
+    return Gateway(doors, store.connect, FastLane(doors, store), data, pages, Metrics(doors, store, access))
 
 
 def create() -> Starlette:

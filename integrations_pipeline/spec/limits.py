@@ -186,6 +186,9 @@ DATA_RECORDS = 1_000
 DATA_SECONDS = 10.0
 """For the database to answer a request for data: whoever asked is still waiting."""
 
+TOKEN_CHARACTERS = 16
+"""The least that INTEGRATIONS_TOKEN holds: whoever reaches the gateway may try as many as they like."""
+
 SESSION_HOURS = 12
 """A working day; whoever looks at the gateway's pages longer gives the token again."""
 

@@ -96,8 +96,10 @@ def test_how_all_stands(door: Door) -> None:
 def test_who_has_the_token_may_read_them(door: Door) -> None:
     with Store(door.database_url) as store:
         doors = Doors(Home(door.home))
-        with serving(door, Gateway(doors, store.connect, metrics=Metrics(doors, store, Access(None, "t0ken")))):
-            assert "integrations_stream_lag_seconds" in asked(door.port, "t0ken")
+        with serving(
+            door, Gateway(doors, store.connect, metrics=Metrics(doors, store, Access(None, "t0ken-of-a-test-0123")))
+        ):
+            assert "integrations_stream_lag_seconds" in asked(door.port, "t0ken-of-a-test-0123")
             for wrong in ("", "another"):
                 with pytest.raises(HTTPError, match="401"):
                     asked(door.port, wrong)

@@ -17,6 +17,7 @@ from integrations_pipeline.gateway.access import Access
 from integrations_pipeline.gateway.application import Gateway
 from integrations_pipeline.gateway.doors import Doors
 from integrations_pipeline.gateway.pages.pages import Pages
+from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home, checkout
 from integrations_pipeline.spec.loading import load_connection
 from integrations_pipeline_tests.gateway.conftest import serving
@@ -197,6 +198,64 @@ def test_with_a_token_people_log_in_and_out(shop: Shop) -> None:
         assert visit.post("/logout", {}).status == 303
         assert visit.get("/").status == 401
         assert site.visit().get("/", authorization=f"Bearer {TOKEN}").status == 200
+
+
+def test_a_session_ends_with_the_logout_whoever_has_a_copy_of_its_cookie(shop: Shop) -> None:
+    with opened(shop, TOKEN) as site:
+        one, other = logged_in(site), logged_in(site)
+        copy = dict(one.cookies)
+        one.get("/")
+        assert one.post("/logout", {}).status == 303
+        assert Visit(site.port, copy).get("/").status == 401
+        assert other.get("/").status == 200, "other sessions go on"
+
+
+def logged_in(site: Site) -> Visit:
+    visit = site.visit()
+    visit.get("/login")
+    assert visit.post("/login", {"token": TOKEN}).status == 303
+    return visit
+
+
+def test_no_cookie_tells_a_stranger_anything_of_the_token(shop: Shop) -> None:
+    """Two gateways with one token sign differently: nobody can try tokens against a signature at leisure."""
+    with opened(shop, TOKEN) as site, opened(shop, TOKEN) as again:
+        visit = logged_in(site)
+        assert visit.get("/").status == 200
+        assert Visit(again.port, visit.cookies).get("/").status == 401
+
+
+@pytest.mark.parametrize("token", ["x", "fifteen-letters"])
+def test_a_token_that_could_be_guessed_is_refused_at_the_start(token: str) -> None:
+    with pytest.raises(ConfigError, match=r"INTEGRATIONS_TOKEN holds .* at least 16 were expected") as refused:
+        Access(None, token)
+    assert "openssl rand" in refused.value.next and token not in str(refused.value).split()
+
+
+@pytest.mark.parametrize("public", ["https://hooks.example.com", "https://Hooks.example.com:443/in/"])
+def test_people_log_in_behind_a_proxy_that_keeps_the_host_for_itself(shop: Shop, public: str) -> None:
+    with opened(shop, TOKEN, public) as site:
+        visit = site.visit()
+        visit.get("/login")
+        assert visit.post("/login", {"token": TOKEN}, origin="https://evil.example").status == 403
+        assert visit.post("/login", {"token": TOKEN}, origin="http://hooks.example.com").status == 403
+        assert visit.post("/login", {"token": TOKEN}, origin="https://hooks.example.com").status == 303
+        assert visit.get("/").status == 200
+
+
+def test_people_log_in_behind_a_proxy_that_passes_the_host_on(shop: Shop) -> None:
+    with opened(shop, TOKEN) as site:
+        visit = site.visit()
+        visit.get("/login")
+        named = {"host": "team.example.com:8443", "origin": "https://team.example.com:8443"}
+        assert visit.post("/login", {"token": TOKEN}, **named).status == 303
+
+
+def test_addresses_that_are_none_are_refused(site: Site) -> None:
+    assert site.visit().get("/", host="[::1").status == 403
+    visit = site.visit()
+    visit.get("/")
+    assert visit.post("/login", {"token": TOKEN}, origin="http://[::1").status == 403
 
 
 @pytest.mark.parametrize("to", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:x"])

@@ -62,7 +62,7 @@ class Pages:
     def __init__(self, doors: Doors, store: Store, access: Access | None = None, lane: PushLane | None = None):
         self.doors, self.store, self.lane = doors, store, lane
         self.access = access or Access(doors.public_url)
-        self.visitors = Visitors(self.access, (doors.public_url or "").startswith("https:"))
+        self.visitors = Visitors(self.access, doors.public_url)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="pages")
 
     def routes(self, bodies: Bodies) -> list[Route]:
@@ -204,7 +204,7 @@ class Pages:
             forged = "a form was expected"
         if forged is not None:
             return document("Not taken", el("p", forged), status=403)
-        return self.visitors.keep(see_other("/"), self.visitors.guest())
+        return self.visitors.keep(see_other("/"), self.visitors.guest(visitor))
 
 
 def failed(asked: Asked, status: int, why: str, next_step: str) -> Response:

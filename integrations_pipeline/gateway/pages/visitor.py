@@ -1,7 +1,7 @@
 """Who looks at a page: a signed cookie says so, and each form proves that it came from a page of ours.
 
-Nothing is stored: the cookie holds an id, until when it counts, and a signature by a key that is derived from
-INTEGRATIONS_TOKEN, so that it outlives a restart and ends with another token.
+The cookie holds an id, until when it counts, and a signature by a key that is made anew when the gateway starts. The
+key isn't derived from INTEGRATIONS_TOKEN: every stranger gets such a signature, and could try tokens against it.
 """
 
 from __future__ import annotations
@@ -38,11 +38,13 @@ class Visitor:
 
 
 class Visitors:
-    """Knows visitors again. ``secure``: the gateway is reached by https."""
+    """Knows visitors again while this process lives. ``public_url``: where the gateway is reached from outside."""
 
-    def __init__(self, access: Access, secure: bool):
-        self.access, self.secure = access, secure
-        self._key = access.derived(b"pages") or secrets.token_bytes(32)
+    def __init__(self, access: Access, public_url: str | None):
+        self.access, self._public = access, origin_of(public_url or "")
+        self.secure = self._public.startswith("https:")
+        self._key = secrets.token_bytes(32)
+        self._ended: dict[str, int] = {}
 
     def visitor(self, http: Request) -> Visitor:
         """Of a request; a new guest where it brings no cookie of ours that still counts."""
@@ -57,7 +59,12 @@ class Visitors:
         """A new cookie for whoever gave the token."""
         return self._cookie(MEMBER)
 
-    def guest(self) -> str:
+    def guest(self, leaving: Visitor) -> str:
+        """A new cookie for whoever logged out; the one they had counts no more, whoever holds a copy of it."""
+        if leaving.signed_in:
+            now = time.time()
+            self._ended = {cookie: until for cookie, until in self._ended.items() if until > now}
+            self._ended[leaving.cookie] = until_of(leaving.cookie)
         return self._cookie(GUEST)
 
     def keep(self, response: Response, cookie: str) -> Response:
@@ -71,8 +78,11 @@ class Visitors:
         if http.headers.get("sec-fetch-site", "same-origin") != "same-origin":
             return "the form was sent by another site"
         origin = http.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != http.headers.get("host"):
-            return "the form was sent by another site"
+        if origin is not None and origin != self._public and not names(origin, http.headers.get("host", "")):
+            return (
+                "the form was sent by another site; where a proxy stands between, it has to pass Host on, "
+                "or INTEGRATIONS_PUBLIC_URL has to be this page's address"
+            )
         if not hmac.compare_digest(form.get(FORM_TOKEN, "").encode(), visitor.form_token.encode()):
             return "the form is too old, or cookies are off"
         return None
@@ -86,14 +96,31 @@ class Visitors:
         said, _, signature = cookie.rpartition(".")
         if not hmac.compare_digest(signature.encode(), self._signed("cookie", said).encode()):
             return None
-        word, _, until = said.split(".")
-        return word if int(until) > time.time() else None
+        ended = cookie in self._ended or until_of(cookie) <= time.time()
+        return None if ended else said.partition(".")[0]
 
     def _form_token(self, cookie: str) -> str:
         return self._signed("form", cookie)
 
     def _signed(self, purpose: str, said: str) -> str:
         return hmac.new(self._key, f"{purpose}:{said}".encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+
+
+def until_of(cookie: str) -> int:
+    """When a cookie of ours ends, in seconds since 1970."""
+    return int(cookie.split(".")[2])
+
+
+def origin_of(url: str) -> str:
+    """As browsers write it: small, without the scheme's own port."""
+    parts = urlsplit(url)
+    port = {"https": ":443", "http": ":80"}.get(parts.scheme, "")
+    return f"{parts.scheme}://{parts.netloc.lower().removesuffix(port)}"
+
+
+def names(origin: str, host: str) -> bool:
+    """Whether an origin is of the host that was asked; behind a proxy it may be of another scheme."""
+    return bool(host) and origin.partition("://")[2] == host.lower()
 
 
 def form_in(http: Request, body: bytes) -> dict[str, str]:
