@@ -15,12 +15,12 @@ from integrations_pipeline.gateway.verifying import own_verifier
 from integrations_pipeline.spec.connection import Connection, Kind
 from integrations_pipeline.spec.errors import ConfigError, IntegrationError
 from integrations_pipeline.spec.home import Home
-from integrations_pipeline.spec.loading import load_all, shown_name, yaml_files
+from integrations_pipeline.spec.loading import load_all, shown_name
+from integrations_pipeline.spec.stamps import Stamp, stamp, stamps
 from integrations_pipeline.spec.webhook import PUBLIC_URL
 from integrations_pipeline.store.subscriptions import Subscriptions
 
 log = structlog.get_logger()
-Stamp = tuple[str, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,20 +142,8 @@ class Doors:
                 log.info("webhook open" if door else "webhook gone", connection=name)
 
     def _look(self) -> Iterator[Stamp]:
-        folders = (self.home.connections, self.home.models, *self.home.connectors)
-        for folder in folders:
-            yield from map(stamp, yaml_files(folder))
-        yield from map(stamp, sorted((self.home.root / "hooks").glob("*.py")))
+        yield from stamps(self.home)
         for connection in self._connections.values():
             for source in connection.secrets.values():
                 if source.file is not None:
                     yield stamp(Path(source.file))
-
-
-def stamp(path: Path) -> Stamp:
-    """What changes whenever a file is written or replaced."""
-    try:
-        found = path.stat()
-    except OSError:
-        return str(path), 0, 0, 0
-    return str(path), found.st_mtime_ns, found.st_size, found.st_ino

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from dagster import (
@@ -20,6 +19,7 @@ from integrations_pipeline.orchestration.backfills import backfill_jobs
 from integrations_pipeline.orchestration.broken import broken_asset
 from integrations_pipeline.orchestration.delivering import delivering_jobs, delivering_sensors
 from integrations_pipeline.orchestration.describing import MappedStream, kind_key, stream_key
+from integrations_pipeline.orchestration.files import Files, load
 from integrations_pipeline.orchestration.inbox import has_webhooks, inbox_sensors
 from integrations_pipeline.orchestration.jobs import asset_jobs, connection_jobs, receive_job
 from integrations_pipeline.orchestration.kinds import kind_asset
@@ -33,20 +33,20 @@ from integrations_pipeline.orchestration.sensors import sensors
 from integrations_pipeline.orchestration.streams import stream_asset
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.home import Home
-from integrations_pipeline.spec.loading import Loaded, load_all
-from integrations_pipeline.spec.simulated import relocated
+from integrations_pipeline.spec.loading import Loaded
 
 
 def build(home: Home) -> Definitions:
     """Assets, checks, jobs, schedules and sensors of the files as they are now. Opens no database, sends nothing."""
     loaded = load(home)
+    files = Files(home, loaded)
     connections = list(loaded.connections.values())
     store = StoreResource(home=HomeResource(path=str(home.root)))
     return Definitions(
         assets=[*stream_assets(loaded), *kind_assets(loaded), *(broken_asset(*one) for one in loaded.broken.items())],
         jobs=jobs(loaded) if connections else [],
         schedules=schedules(connections) if connections else [],
-        sensors=all_sensors(loaded) if connections else [alerts_sensor(loaded)] if loaded.broken else [],
+        sensors=all_sensors(loaded, files) if connections else [alerts_sensor(files)] if loaded.broken else [],
         resources={"store": store, "client": ClientResource(store=store)},
         executor=in_process_executor,
     )
@@ -57,21 +57,14 @@ def schedules(connections: list[Connection]) -> list[ScheduleDefinition]:
     return [*(one for connection in connections for one in schedules_of(connection)), prune_schedule()]
 
 
-def all_sensors(loaded: Loaded) -> list[SensorDefinition]:
+def all_sensors(loaded: Loaded, files: Files) -> list[SensorDefinition]:
     """Of polls, of the inbox, of subscriptions, of the outbox, of `on_change`, and the one that tells people what is
     wrong."""
     connections = loaded.connections
     of_webhooks = [*inbox_sensors(connections), *renewing_sensors(connections)]
     of_changes = [*outbox_sensors(connections, loaded.kinds), *delivering_sensors(loaded.kinds)]
-    of_health = [outside_sensor(connections), alerts_sensor(loaded)]
+    of_health = [outside_sensor(connections), alerts_sensor(files)]
     return [*sensors(connections), *of_webhooks, *of_changes, *of_health]
-
-
-def load(home: Home) -> Loaded:
-    """The home's files; demo connections at the address where the simulator is."""
-    loaded = load_all(home)
-    connections = {name: relocated(connection) for name, connection in loaded.connections.items()}
-    return replace(loaded, connections=connections)
 
 
 def jobs(loaded: Loaded) -> list[Any]:

@@ -101,6 +101,11 @@ FROM integrations.alert WHERE healed_at IS NULL AND NOT held AND connection = AN
 ORDER BY connection, severity, id
 """
 
+OPEN_CONDITIONS = """
+SELECT connection, stream, condition, severity, what, who, next, since, run_id, held FROM integrations.alert
+WHERE healed_at IS NULL AND connection = ANY (%s) AND starts_with(condition, %s)
+"""
+
 UNDELIVERED = """
 SELECT n.destination, count(*) AS messages, min(n.reason) AS reason, max(n.tries) AS tries,
     min(n.next_try_at) AS next_try
@@ -193,6 +198,12 @@ def reconcile(
 def open_alerts(session: psycopg.Connection[Any], connections: Sequence[str]) -> list[Alert]:
     """What is wrong with the connections, less what only follows from something else; errors first."""
     return session.cursor(row_factory=class_row(Alert)).execute(LIST, [list(connections)]).fetchall()
+
+
+def open_conditions(session: psycopg.Connection[Any], connections: Sequence[str], beginning: str) -> list[Condition]:
+    """The open alerts whose condition begins so, as they were found last."""
+    cursor = session.cursor(row_factory=class_row(Condition))
+    return cursor.execute(OPEN_CONDITIONS, [list(connections), beginning]).fetchall()
 
 
 def undelivered(session: psycopg.Connection[Any], destinations: Iterable[str]) -> list[Undelivered]:

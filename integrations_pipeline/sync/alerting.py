@@ -120,7 +120,8 @@ def look(
                 key=lambda one: one.connection,
             )
         }
-        found = list(crashed or ())
+        active = {name for name, streams in by_connection.items() if any(one.active for one in streams)}
+        found = [one for one in crashed or () if one.connection == HOME or one.connection in active]
         for health in connections_health(session, names):
             name = health.connection
             if name == HOME:

@@ -7,11 +7,22 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from dagster import AssetKey, DagsterRunStatus, SkipReason, build_sensor_context
+from dagster import (
+    AssetKey,
+    DagsterEvent,
+    DagsterEventType,
+    DagsterRun,
+    DagsterRunStatus,
+    Definitions,
+    SkipReason,
+    build_sensor_context,
+)
 from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 from dagster._core.storage.dagster_run import RunsFilter
+from dagster._core.test_utils import create_run_for_test
 
 from integrations_pipeline.client import Client
+from integrations_pipeline.orchestration import alerting
 from integrations_pipeline.orchestration.schedules import CONNECTION_TAG
 from integrations_pipeline.spec.loading import load_connection_and_kinds
 from integrations_pipeline.store.store import Store
@@ -73,6 +84,113 @@ def test_a_run_about_to_be_tried_again_is_no_news(house: House, chat: Source, mo
     house.instance.add_run_tags(failed.run_id, {"dagster/will_retry": "false"})
     tick(house, "alerts")
     assert len(heard(chat)) == 1
+
+
+def runs(house: House, job: str = "sync", name: str = "crm") -> DagsterRun:
+    return create_run_for_test(house.instance, job_name=job, tags={CONNECTION_TAG: name} if name else {})
+
+
+def dies(house: House, job: str = "sync", name: str = "crm", *, will_retry: bool = False) -> None:
+    """A run's process is lost; Dagster tries it again, or gives up."""
+    run = runs(house, job, name)
+    house.instance.report_run_failed(run)
+    house.instance.add_run_tags(run.run_id, {"dagster/will_retry": str(will_retry).lower()})
+
+
+def succeeds(house: House, job: str = "sync", name: str = "crm") -> None:
+    event = DagsterEvent(DagsterEventType.PIPELINE_SUCCESS.value, job)
+    house.instance.report_dagster_event(event, runs(house, job, name).run_id)
+
+
+def titles(house: House, chat: Source, definitions: Definitions | None = None) -> list[str]:
+    """Of what the next look tells."""
+    tick(house, "alerts", definitions)
+    return [one["title"] for one in heard(chat)]
+
+
+def test_a_job_that_keeps_crashing_is_broken_once(house: House, chat: Source) -> None:
+    """Each poll is tried three times: the first two of them are about to be tried again."""
+    house.add(TOLD)
+    told = []
+    for _ in range(2):
+        for will_retry in (True, True, False):
+            dies(house, will_retry=will_retry)
+            told += titles(house, chat)
+    assert told == ["broken: crm: run_failure_sync"]
+    succeeds(house, "full_refresh")
+    assert titles(house, chat) == [], "another job"
+    succeeds(house)
+    assert titles(house, chat) == ["healed: crm: run_failure_sync"]
+
+
+def test_what_healed_stays_healed_whatever_others_do(
+    house: House, chat: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerting, "LOOK_RUNS", 5)
+    house.add(TOLD)
+    dies(house)
+    assert titles(house, chat) == ["broken: crm: run_failure_sync"]
+    for _ in range(5):
+        succeeds(house, name="other")
+    assert titles(house, chat) == []
+    succeeds(house)
+    assert titles(house, chat) == ["healed: crm: run_failure_sync"]
+    for _ in range(5):
+        succeeds(house, name="other")
+    assert titles(house, chat) == []
+
+
+def test_many_failures_of_others_hide_none(house: House, chat: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a tick takes: the next one goes on where it ended."""
+    monkeypatch.setattr(alerting, "LOOK_RUNS", 3)
+    house.add(TOLD)
+    dies(house)
+    for _ in range(4):
+        dies(house, name="other")
+    found, cursor = alerting.failures(house.instance, None)
+    assert [one.dagster_run.tags[CONNECTION_TAG] for one in found] == ["crm", "other", "other"]
+    found, cursor = alerting.failures(house.instance, cursor)
+    assert [one.dagster_run.tags[CONNECTION_TAG] for one in found] == ["other", "other"]
+    assert titles(house, chat) == ["broken: crm: run_failure_sync"]
+
+
+def test_a_crash_stays_open_until_a_success_however_long(house: House, chat: Source) -> None:
+    house.add(TOLD)
+    dies(house)
+    assert titles(house, chat) == ["broken: crm: run_failure_sync"]
+    house.ask("UPDATE dagster.runs SET update_timestamp = update_timestamp - interval '8 days' RETURNING 1")
+    assert titles(house, chat) == []
+    succeeds(house)
+    assert titles(house, chat) == ["healed: crm: run_failure_sync"]
+
+
+def test_jobs_of_the_whole_home_are_told_too(house: House, chat: Source) -> None:
+    house.add(TOLD)
+    dies(house, "prune", "")
+    dies(house, "deliver", "")
+    assert titles(house, chat) == ["broken: the whole home: 2 alerts"]
+    succeeds(house, "prune", "")
+    assert titles(house, chat) == ["healed: the whole home: run_failure_prune"]
+
+
+def test_a_disconnected_connection_has_no_crashed_runs(house: House, chat: Source) -> None:
+    house.add(TOLD)
+    dies(house)
+    stopped = "INSERT INTO integrations.stream_state (connection, stream, active) VALUES "
+    house.ask(stopped + "('crm', 'contacts', false), ('crm', 'deals', false) RETURNING 1")
+    assert titles(house, chat) == []
+
+
+def test_a_file_that_breaks_is_told_before_anybody_reloads(house: House, chat: Source) -> None:
+    house.add(TOLD)
+    file = house.home.connections / "crm.yaml"
+    whole = file.read_text()
+    definitions = house.definitions()
+    assert titles(house, chat, definitions) == []
+    file.write_text(whole + "evry: 5m\n")
+    assert titles(house, chat, definitions) == ["broken: connections/crm.yaml: broken_file"]
+    file.write_text(whole)
+    assert titles(house, chat, definitions) == ["healed: connections/crm.yaml: broken_file"]
 
 
 def test_a_stream_that_failed_in_words_is_told_once_with_its_run(house: House, chat: Source) -> None:

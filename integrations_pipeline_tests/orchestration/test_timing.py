@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from dagster import (
     DagsterRunStatus,
+    Definitions,
     RunRequest,
     SkipReason,
     build_schedule_context,
@@ -55,9 +56,9 @@ def test_connections_of_one_rhythm_are_spread() -> None:
     assert len(crons) > 20
 
 
-def tick(house: House, name: str) -> list[RunRequest | SkipReason]:
-    """What a sensor answers now."""
-    definitions = house.definitions()
+def tick(house: House, name: str, definitions: Definitions | None = None) -> list[RunRequest | SkipReason]:
+    """What a sensor answers now; of the files as they are, or of definitions that were loaded before."""
+    definitions = definitions or house.definitions()
     repository = definitions.get_repository_def()
     with build_sensor_context(
         instance=house.instance, resources=dict(definitions.resources or {}), repository_def=repository
