@@ -29,7 +29,7 @@ LONG_CHARACTERS = 60
 def run_list(what: str | None, *, json: bool) -> int:
     connection, stream = place_of(what)
     with open_store(home=Home.from_environment()) as store, store.borrow() as session:
-        found = [one for one in open_conflicts(session, connection) if stream in (None, one.stream)]
+        found = open_conflicts(session, connection, stream)
     if json:
         output.print_json({"conflicts": [document(one, masked=True) for one in found]})
         return 0

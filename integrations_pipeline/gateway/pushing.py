@@ -57,7 +57,7 @@ class PushLane:
                     self._busy[name] = True
                     continue
                 self._busy[name] = False
-            self._pool.submit(self._serve, name)
+                self._pool.submit(self._serve, name)  # guarded: after a stop the pool takes no more
 
     def stop(self) -> None:
         """Ends what is under way: a change whose answer doesn't come any more is settled by the next push."""

@@ -29,7 +29,8 @@ from integrations_pipeline.orchestration.reporting import failure
 from integrations_pipeline.orchestration.schedules import REASON_TAG, UNFINISHED
 from integrations_pipeline.spec.cautions import creating_nothing
 from integrations_pipeline.spec.connection import Connection, Kind
-from integrations_pipeline.spec.errors import Deferred
+from integrations_pipeline.spec.errors import Deferred, DestinationError
+from integrations_pipeline.spec.lines import logger
 from integrations_pipeline.spec.ports import Priority
 from integrations_pipeline.store.outgoing import due_pushes, unmerged
 from integrations_pipeline.store.reports import stream_clocks
@@ -51,6 +52,8 @@ AGAIN_SECONDS = 600
 
 MERGED_AT_ONCE = 2_000
 """More edits than a tick has time to compare are left to a run."""
+
+log = logger()
 
 Connections = Mapping[str, Connection]
 Kinds = Mapping[str, Kind]
@@ -125,7 +128,7 @@ def due_runs(context: SensorEvaluationContext, connections: Connections, kinds: 
     store: Store = context.resources.store.store
     able = able_to_send(store, writing(connections))
     rivals = creating_nothing(connections.values())
-    many = [name for name, one in able.items() if not merged(store, one, kinds, rivals.get(name, ()))]
+    many = [name for name, one in able.items() if not looked_at(store, one, kinds, rivals.get(name, ()))]
     with store.borrow() as session:
         marks = {name: mark for name, _, mark in due_pushes(session)}
     for name in able:
@@ -141,6 +144,17 @@ def able_to_send(store: Store, connections: Connections) -> dict[str, Connection
         )
     stopped = {clock.connection for clock in clocks if not clock.may_run(now)}
     return {name: one for name, one in connections.items() if name not in stopped}
+
+
+def looked_at(store: Store, connection: Connection, kinds: Kinds, rivals: Collection[str]) -> bool:
+    """As ``merged``. What goes wrong is left to the connection's run, which tells it: the others go on."""
+    try:
+        return merged(store, connection, kinds, rivals)
+    except DestinationError:
+        raise
+    except Exception:
+        log.exception("edits can't be looked at", connection=connection.name)
+        return False
 
 
 def merged(store: Store, connection: Connection, kinds: Kinds, rivals: Collection[str]) -> bool:

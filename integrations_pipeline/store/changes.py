@@ -48,8 +48,9 @@ WITH touched AS MATERIALIZED (
     WHERE connection = %(connection)s AND stream = %(stream)s AND recheck
 ), compared AS MATERIALIZED (
     SELECT c.id, c.edited_at, c.deleted_at, l.external_id, l.base, ours,
+           coalesce(l.recheck, dead.recheck, false) OR %(anew)s AS asked_for,
            ARRAY(SELECT name FROM jsonb_object_keys(%(policies)s) AS p (name)
-                 WHERE l.base ? name AND coalesce(NOT l.pending ? name, true)
+                 WHERE l.base ? name AND (coalesce(NOT l.pending ? name, true) OR ours -> name <> 'null')
                    AND ours -> name IS DISTINCT FROM coalesce(l.sent -> name, l.base -> name)
                    AND NOT EXISTS (SELECT FROM integrations.conflict f WHERE f.canonical_id = c.id AND f.status = 'open'
                        AND f.connection = %(connection)s AND f.stream = %(stream)s AND f.field = name)) AS changed,
@@ -59,8 +60,10 @@ WITH touched AS MATERIALIZED (
     FROM touched t
     JOIN {canonical} c USING (id)
     CROSS JOIN LATERAL (SELECT {ours} AS ours OFFSET 0) AS o
-    LEFT JOIN LATERAL (SELECT * FROM integrations.link l WHERE l.canonical_id = c.id OFFSET 0) AS l
-        ON l.connection = %(connection)s AND l.stream = %(stream)s AND l.deleted_at IS NULL
+    LEFT JOIN LATERAL (
+        SELECT * FROM (SELECT * FROM integrations.link WHERE canonical_id = c.id OFFSET 0) l
+        WHERE l.connection = %(connection)s AND l.stream = %(stream)s AND l.deleted_at IS NULL
+        ORDER BY l.external_id LIMIT 1) AS l ON true
     LEFT JOIN LATERAL (
         SELECT bool_or(d.recheck) AS recheck FROM (SELECT * FROM integrations.link WHERE canonical_id = c.id OFFSET 0) d
         WHERE d.connection = %(connection)s AND d.stream = %(stream)s AND d.deleted_at IS NOT NULL) AS dead ON true
@@ -70,13 +73,13 @@ WITH touched AS MATERIALIZED (
 # Updates and deletions of linked records.
 QUEUE_LINKED = """
 , due AS (
-    SELECT id, external_id, edited_at, 'update' AS operation,
+    SELECT id, external_id, edited_at, asked_for, 'update' AS operation,
            (SELECT jsonb_object_agg(name, ours -> name) FROM unnest(changed) AS name) AS changes,
            (SELECT jsonb_object_agg(name, base -> name) FROM unnest(changed) AS name) AS before
     FROM compared
     WHERE external_id IS NOT NULL AND deleted_at IS NULL AND changed <> '{{}}' AND NOT parked AND %(updates)s
     UNION ALL
-    SELECT id, external_id, deleted_at, 'delete', '{{}}'::jsonb, base
+    SELECT id, external_id, deleted_at, asked_for, 'delete', '{{}}'::jsonb, base
     FROM compared WHERE external_id IS NOT NULL AND deleted_at IS NOT NULL AND NOT parked AND %(deletes)s
 )
 """
@@ -85,7 +88,7 @@ QUEUE_LINKED = """
 # created.
 QUEUE_NEW = """
 , due AS (
-    SELECT id, NULL AS external_id, edited_at, 'create' AS operation, ours AS changes, NULL::jsonb AS before
+    SELECT id, NULL AS external_id, edited_at, asked_for, 'create' AS operation, ours AS changes, NULL::jsonb AS before
     FROM compared WHERE id = ANY(%(ids)s)
 )
 """
@@ -97,12 +100,16 @@ WHERE external_id IS NULL AND deleted_at IS NULL AND may_be_created AND NOT park
         AND q.reasons -> 0 ->> 'rule' = 'ambiguous_match' AND position(id::text IN q.reasons -> 0 ->> 'sample') > 0)
 """
 
-# Into the outbox, unless the same is under way, was refused for good, or given up and not edited since. What waits
-# untried is brought up to date.
+# Into the outbox, unless the same is under way, or not edited since it was refused for good, given up, or found to be
+# nothing that can be sent (which may have another end where it is asked for, not looked at again because of a transaction
+# still open). The same is what had been found to differ, or what was made of that at the first try. What waits untried is
+# brought up to date.
 QUEUE = """
 , latest AS (
-    SELECT d.*, o.status, o.operation AS latest_operation, o.changes AS latest_changes,
-           o.status = 'discarded' AND d.edited_at <= o.finished_at AS given_up
+    SELECT d.*, o.status,
+           d.operation = o.operation AND (d.changes = o.found OR d.changes = o.changes) AS same,
+           d.edited_at <= o.finished_at AND (o.status IN ('dead', 'discarded')
+               OR (o.outcome = 'nothing_to_send' AND NOT d.asked_for)) AS given_up
     FROM due d LEFT JOIN LATERAL (
         SELECT * FROM (SELECT * FROM integrations.outbox WHERE canonical_id = d.id OFFSET 0) AS o
         WHERE o.connection = %(connection)s AND o.stream = %(stream)s
@@ -110,16 +117,15 @@ QUEUE = """
         ORDER BY o.id DESC LIMIT 1) AS o ON true
 )
 INSERT INTO integrations.outbox AS o
-    (connection, stream, kind, canonical_id, external_id, operation, changes, before, edited_at, run_id)
-SELECT %(connection)s, %(stream)s, %(kind)s, id, external_id, operation, changes, before, edited_at, %(run_id)s
+    (connection, stream, kind, canonical_id, external_id, operation, changes, found, before, edited_at, run_id)
+SELECT %(connection)s, %(stream)s, %(kind)s, id, external_id, operation, changes, changes, before, edited_at, %(run_id)s
 FROM latest
-WHERE (coalesce(status, 'done') IN ('done', 'discarded', 'answered') AND given_up IS NOT TRUE)
-   OR (operation, changes) IS DISTINCT FROM (latest_operation, latest_changes)
+WHERE same IS NOT TRUE OR (status IN ('done', 'dead', 'discarded', 'answered') AND given_up IS NOT TRUE)
 ORDER BY edited_at, id
 ON CONFLICT (connection, stream, canonical_id) WHERE status = 'queued' AND tries = 0
-DO UPDATE SET operation = excluded.operation, changes = excluded.changes, before = excluded.before,
-    external_id = excluded.external_id
-WHERE (o.operation, o.changes) IS DISTINCT FROM (excluded.operation, excluded.changes)
+DO UPDATE SET operation = excluded.operation, changes = excluded.changes, found = excluded.found,
+    before = excluded.before, external_id = excluded.external_id
+WHERE (o.operation, coalesce(o.found, o.changes)) IS DISTINCT FROM (excluded.operation, excluded.found)
 RETURNING operation
 """
 
@@ -165,7 +171,8 @@ class Finding:
         if ready is None or not ready[0]:
             return Queued()
         self.session.execute(LOCK_KIND, (self.kind.kind,))
-        values = {**names, "since": since, "policies": Jsonb(dict(self.writeback.policies))}
+        policies = Jsonb(dict(self.writeback.policies))
+        values = {**names, "since": since, "anew": since == "0", "policies": policies}
         linked = self.insert(QUEUE_LINKED, values)
         ids = self.new_ones(values) if self.writeback.creates else []
         created = self.insert(QUEUE_NEW, values | {"ids": ids}) if ids else []

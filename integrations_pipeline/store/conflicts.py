@@ -23,7 +23,9 @@ COLUMNS = """id, connection, stream, external_id, kind, canonical_id, field, bas
     resolution, resolved_by, opened_at, closed_at"""
 LISTED = f"""
 SELECT {COLUMNS} FROM integrations.conflict
-WHERE status = 'open' AND (%(connection)s::text IS NULL OR connection = %(connection)s) ORDER BY id LIMIT %(limit)s
+WHERE status = 'open' AND (%(connection)s::text IS NULL OR connection = %(connection)s)
+  AND (%(stream)s::text IS NULL OR stream = %(stream)s)
+ORDER BY id LIMIT %(limit)s
 """
 ONE = f"SELECT {COLUMNS} FROM integrations.conflict WHERE id = %s"
 COUNTED = """
@@ -81,11 +83,11 @@ class OpenConflict:
 
 
 def open_conflicts(
-    session: psycopg.Connection[Any], connection: str | None = None, limit: int = 1000
+    session: psycopg.Connection[Any], connection: str | None = None, stream: str | None = None, *, limit: int = 1000
 ) -> list[OpenConflict]:
-    """Oldest first."""
+    """Those of a connection, or of one stream, oldest first."""
     cursor = session.cursor(row_factory=class_row(OpenConflict))
-    return cursor.execute(LISTED, {"connection": connection, "limit": limit}).fetchall()
+    return cursor.execute(LISTED, {"connection": connection, "stream": stream, "limit": limit}).fetchall()
 
 
 def one_conflict(session: psycopg.Connection[Any], id: int) -> OpenConflict | None:

@@ -33,7 +33,25 @@ WHERE l.connection = %(connection)s AND l.stream = %(stream)s AND l.external_id 
   AND l.deleted_at IS NULL AND s._version < l.answered_version
 """
 
-# Rows of the chunk that say something else than last agreed, field by field; those that both sides changed are settled.
+# A reference that waits for its record, and was set here meanwhile: ours isn't overwritten once that record is there.
+SET_MEANWHILE = """
+UPDATE integrations.link AS link SET pending = nullif(l.pending - l.own, '{{}}')
+FROM (
+    SELECT l._link, l.pending, ARRAY(SELECT key FROM jsonb_object_keys(l.pending) AS p (key)
+                                     WHERE %(policies)s ? key AND to_jsonb(c) -> key <> 'null') AS own
+    FROM shaped s
+    JOIN LATERAL (
+        SELECT ctid AS _link, pending, canonical_id FROM integrations.link l
+        WHERE l.connection = %(connection)s AND l.stream = %(stream)s AND l.external_id = s._key
+          AND l.deleted_at IS NULL AND l.pending IS NOT NULL OFFSET 0
+    ) AS l ON true
+    JOIN {canonical} c ON c.id = l.canonical_id
+) AS l
+WHERE link.ctid = l._link AND l.own <> '{{}}'
+"""
+
+# Rows of the chunk that say something else than last agreed, field by field; those that both sides changed are settled,
+# and deleted ones of which the source tells more than the echo of our own write.
 MERGE = """
 WITH seen AS MATERIALIZED (
     SELECT s._key AS external_id, s._base AS theirs, l.ctid AS _link, l.canonical_id, l.base, l.sent, l.pending,
@@ -45,6 +63,12 @@ WITH seen AS MATERIALIZED (
         WHERE l.connection = %(connection)s AND l.stream = %(stream)s AND l.external_id = s._key OFFSET 0
     ) AS l ON l.deleted_at IS NULL AND l.base <> s._base
     JOIN {canonical} c ON c.id = l.canonical_id
+), news AS MATERIALIZED (
+    SELECT * FROM seen WHERE deleted_at IS NOT NULL AND EXISTS (
+        SELECT FROM unnest(changed) AS name WHERE NOT EXISTS (
+            SELECT FROM (SELECT * FROM integrations.outbox WHERE canonical_id = seen.canonical_id OFFSET 0) AS o
+            WHERE o.connection = %(connection)s AND o.stream = %(stream)s
+              AND o.status IN ('sending', 'unsure', 'parked') AND o.changes -> name = theirs -> name))
 ), clashing AS MATERIALIZED (
     SELECT seen.*, p.name, CASE
         WHEN p.policy = 'remote_wins' OR (p.policy = 'newest_wins' AND newer) THEN 'theirs'
@@ -77,15 +101,15 @@ WITH seen AS MATERIALIZED (
     UNION ALL
     SELECT %(connection)s, %(stream)s, external_id, %(kind)s, canonical_id, '', base, NULL, theirs,
            'deleted here, changed at the source', %(run_id)s
-    FROM seen WHERE deleted_at IS NOT NULL AND changed <> '{{}}' AND %(when_deleted)s = 'review'
+    FROM news WHERE %(when_deleted)s = 'review'
     ORDER BY 3, 6
     ON CONFLICT (connection, stream, external_id, field) WHERE status = 'open'
     DO UPDATE SET ours = excluded.ours, theirs = excluded.theirs, run_id = excluded.run_id
 ), revived AS (
     UPDATE {canonical} c SET deleted_at = NULL
-    FROM seen WHERE c.id = seen.canonical_id AND c.deleted_at IS NOT NULL AND changed <> '{{}}'
+    FROM news WHERE c.id = news.canonical_id AND c.deleted_at IS NOT NULL
       AND (%(when_deleted)s = 'remote_wins' OR (%(when_deleted)s = 'newest_wins' AND newer))
-    RETURNING seen.external_id
+    RETURNING news.external_id
 ), noted AS (
     INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail)
     SELECT %(run_id)s, %(connection)s, %(stream)s, external_id, 'merge', 'merged', 'both sides changed it',
@@ -95,7 +119,7 @@ WITH seen AS MATERIALIZED (
     UNION ALL
     SELECT %(run_id)s, %(connection)s, %(stream)s, external_id, 'merge', 'merged',
            'deleted here, changed at the source: ' || %(when_deleted)s, NULL
-    FROM seen WHERE deleted_at IS NOT NULL AND changed <> '{{}}'
+    FROM news
 )
 SELECT count(*) FROM clashing
 """
@@ -138,8 +162,8 @@ WITH edited AS MATERIALIZED (
     WHERE l.connection = %(connection)s AND l.stream = %(stream)s AND l.external_id = ANY(%(keys)s::text[])
       AND l.deleted_at IS NULL
       AND EXISTS (SELECT FROM jsonb_object_keys(%(policies)s) AS p (name)
-                  WHERE coalesce(NOT l.pending ? p.name, true) AND ours -> p.name
-                        IS DISTINCT FROM coalesce(l.sent -> p.name, l.base -> p.name, 'null'))
+                  WHERE (coalesce(NOT l.pending ? p.name, true) OR ours -> p.name <> 'null')
+                    AND ours -> p.name IS DISTINCT FROM coalesce(l.sent -> p.name, l.base -> p.name, 'null'))
 ), again AS (
     UPDATE integrations.link l SET recheck = true FROM edited e WHERE l.ctid = e._link AND e.winner = 'ours'
 ), parked AS (
@@ -183,6 +207,8 @@ class Merging:
         """Settles what both sides changed, of the rows that wait to be shaped. Returns how many were late: those are
         left out."""
         late = self.session.execute(DROP_LATE, self.held.names).rowcount
+        if self.writeback.references:
+            self.session.execute(self.composed(SET_MEANWHILE), self.named())
         self.session.execute(self.composed(MERGE), self.named())
         return late
 

@@ -17,11 +17,11 @@ from integrations_pipeline.store.outbox import Change
 from integrations_pipeline.store.tables import canonical_table, raw_table
 
 # Ours, what was agreed, and the source's record as it was last seen. A field that a person is to decide about, or that
-# points to a record which isn't here yet, isn't ours to send.
+# points to a record which isn't here yet (unless it was set here meanwhile), isn't ours to send.
 COMPARE = """
 SELECT c.deleted_at IS NOT NULL, to_jsonb(c), ours, l.external_id, l.base, l.sent,
     ARRAY(SELECT name FROM jsonb_object_keys(ours) AS f (name)
-          WHERE l.base ? name AND coalesce(NOT l.pending ? name, true)
+          WHERE l.base ? name AND (coalesce(NOT l.pending ? name, true) OR ours -> name <> 'null')
             AND ours -> name IS DISTINCT FROM coalesce(l.sent -> name, l.base -> name)
             AND NOT EXISTS (SELECT FROM integrations.conflict p WHERE p.canonical_id = c.id AND p.status = 'open'
                 AND p.connection = %(connection)s AND p.stream = %(stream)s AND p.field = name)),

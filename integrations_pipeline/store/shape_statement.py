@@ -21,12 +21,18 @@ LEFT JOIN LATERAL (
 
 # What becomes of each row, then canonical rows, links and decisions by it. A linked row says something else where its
 # base differs from the one last agreed, or where a reference waited; `_changed` is null where all is new. Of several
-# rows of the chunk that match the same canonical row the `first` one gets it. `settled` is for the decisions only: the
+# rows of the chunk that match the same canonical row the `first` one gets it. A record that is back gets the row that it
+# had, unless another one of the stream has it by now: then, as any record that nothing is known of, one of its own, since a
+# stream never has two live links to one row. `settled` is for the decisions only: the
 # update itself keeps columns it doesn't change as they are at that moment, whatever an edit under way has just made of
 # them.
 SHAPE = """
 WITH looked AS MATERIALIZED (
     SELECT s.*, l.ctid AS _link, l.canonical_id AS _linked, l.deleted_at IS NOT NULL AS _back,
+           CASE WHEN l.deleted_at IS NOT NULL THEN EXISTS (
+               SELECT FROM (SELECT * FROM integrations.link WHERE canonical_id = l.canonical_id OFFSET 0) AS o
+               WHERE o.deleted_at IS NULL AND o.connection = %(connection)s AND o.stream = %(stream)s)
+               ELSE false END AS _taken,
            l.base = s._base AND l.pending IS NOT DISTINCT FROM s._pending AS _same,
            CASE WHEN l.base IS NOT NULL AND l.deleted_at IS NULL THEN ARRAY(
                SELECT key FROM jsonb_each(s._base)
@@ -39,10 +45,14 @@ WITH looked AS MATERIALIZED (
     ) AS l ON true
     {matches}
 ), first AS (
-    SELECT min(_key) AS _key FROM looked WHERE _found = 1 AND _linked IS NULL GROUP BY _ids[1]
+    SELECT DISTINCT ON (wanted) _key FROM (
+        SELECT _key, _back, CASE WHEN _back AND NOT _taken THEN _linked
+                                 WHEN _linked IS NULL AND _found = 1 THEN _ids[1] END AS wanted FROM looked) AS of
+    WHERE wanted IS NOT NULL ORDER BY wanted, _back DESC, _key
 ), judged AS MATERIALIZED (
-    SELECT *, coalesce(_linked, CASE WHEN _outcome = 'matched' THEN _ids[1] END) AS _target FROM (
+    SELECT *, CASE _outcome WHEN 'matched' THEN _ids[1] WHEN 'created' THEN NULL ELSE _linked END AS _target FROM (
         SELECT *, CASE
+            WHEN _back AND _key NOT IN (SELECT _key FROM first) THEN 'created'
             WHEN _linked IS NOT NULL
                 THEN CASE WHEN NOT _back AND (_same OR _changed = '{{}}') THEN 'unchanged' ELSE 'updated' END
             WHEN _found > 1 THEN 'ambiguous'
@@ -66,11 +76,16 @@ WITH looked AS MATERIALIZED (
     INSERT INTO integrations.link (connection, stream, external_id, kind, canonical_id, base, remote_version, pending,
                                    run_id)
     SELECT %(connection)s, %(stream)s, _key, %(kind)s, coalesce(_target, _new_id), _base, _version, _pending, %(run_id)s
-    FROM judged WHERE _outcome IN ('created', 'matched') ORDER BY _key
+    FROM judged WHERE _outcome IN ('created', 'matched') AND _link IS NULL ORDER BY _key
 ), relinked AS (
     UPDATE integrations.link l
     SET base = j._base, remote_version = j._version, pending = j._pending, deleted_at = NULL
     FROM judged j WHERE l.ctid = j._link AND j._outcome = 'updated'
+), moved AS (
+    UPDATE integrations.link l
+    SET canonical_id = j._new_id, base = j._base, remote_version = j._version, pending = j._pending, deleted_at = NULL,
+        sent = NULL, recheck = false, linked_at = now(), run_id = %(run_id)s
+    FROM judged j WHERE l.ctid = j._link AND j._outcome = 'created'
 ), noted AS (
     INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail)
     SELECT %(run_id)s, %(connection)s, %(stream)s, _key, 'canonical', _outcome,
@@ -78,6 +93,10 @@ WITH looked AS MATERIALIZED (
         (SELECT jsonb_object_agg(name, jsonb_build_array(_old -> name, _new -> name))
          FROM unnest(coalesce(_changed, {names})) AS name WHERE _new -> name IS DISTINCT FROM _old -> name)
     FROM settled
+    UNION ALL
+    SELECT %(run_id)s, %(connection)s, %(stream)s, _key, 'canonical', _outcome,
+           'it is back, and another record has the one it had', NULL
+    FROM judged WHERE _outcome = 'created' AND _back
 )
 SELECT _outcome, count(*),
        jsonb_object_agg(_key, jsonb_build_array(_by, _ids)) FILTER (WHERE _outcome = 'ambiguous')

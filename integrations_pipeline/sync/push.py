@@ -116,6 +116,8 @@ def push(
             outbox.prune(session)
         except IntegrationError as error:
             result.error = result.error or error
+        except Exception as caught:  # noqa: BLE001 - a defect is this connection's error, not its caller's end
+            result.error = result.error or defect(caught).at(connection.name)
     result.requests = client.meter.requests - asked
     result.duration_seconds = clock.monotonic_seconds() - began
     return result

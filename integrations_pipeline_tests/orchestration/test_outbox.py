@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from dagster import DagsterRunStatus, RunRequest, SkipReason
+from dagster import DagsterRunStatus, Failure, RunRequest, SkipReason
 from dagster._core.storage.dagster_run import DagsterRun
 
 from integrations_pipeline.client import Client
@@ -14,6 +14,7 @@ from integrations_pipeline.orchestration import outbox
 from integrations_pipeline.orchestration.outbox import CHANGES_TAG
 from integrations_pipeline.spec.loading import load_connection_and_kinds
 from integrations_pipeline.store.store import Store
+from integrations_pipeline.sync import push as pushing
 from integrations_pipeline.sync.run import sync
 from integrations_pipeline_tests.client.source import Reply, Source
 from integrations_pipeline_tests.orchestration.conftest import House
@@ -96,6 +97,21 @@ def test_a_source_that_told_to_wait_is_left_alone(house: House, provider: Provid
     with Store(house.url) as store, store.borrow() as session:
         session.execute("INSERT INTO canonical.customer (id, name) VALUES (gen_random_uuid(), 'Bert')")
     assert isinstance(tick(house, "outbox")[0], SkipReason)
+
+
+def test_what_a_look_did_not_foresee_is_told_by_the_run_of_its_connection(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*parts: Any, **more: Any) -> Any:
+        raise ValueError("a defect of one connection")
+
+    edit(house, "new@b.example")
+    monkeypatch.setattr(outbox, "merge", fail)
+    monkeypatch.setattr(pushing, "merge", fail)
+    (request,) = tick(house, "outbox")
+    assert isinstance(request, RunRequest)
+    with pytest.raises(Failure, match="a defect of one connection"):
+        run(house, request)
 
 
 def test_more_edits_than_a_tick_compares_are_left_to_a_run(

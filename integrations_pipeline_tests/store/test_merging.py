@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from integrations_pipeline.spec.conditions import parse_condition
 from integrations_pipeline.spec.errors import ConfigError
@@ -217,6 +219,14 @@ def test_a_person_decides(connect, look, parked, side, given, kept, sent):
         resolve(session, parked, side)
 
 
+def test_a_streams_conflicts_are_listed_however_many_older_ones_another_has(connect, look, parked):
+    look("INSERT INTO integrations.conflict (connection, stream, external_id, kind, canonical_id, field, reason)"
+         " SELECT 'crm', 'later', '1', 'customer', gen_random_uuid(), 'name', 'new' RETURNING 1")  # fmt: skip
+    with connect() as session:
+        assert [one.stream for one in open_conflicts(session, "crm", "later", limit=1)] == ["later"]
+        assert [one.stream for one in open_conflicts(session, "crm", limit=1)] == ["contacts"]
+
+
 def test_a_value_that_the_column_cannot_hold_leaves_the_conflict_open(connect, look, known):
     edit(look, worth=5)
     with run(connect) as lease:
@@ -321,11 +331,52 @@ def test_an_edit_while_a_write_is_under_way_goes_out_after_it(connect, look, kno
 def test_what_was_refused_for_good_is_not_asked_again_until_it_is_edited(connect, look, known):
     edit(look, name="bad")
     find(connect, writing())
-    look("UPDATE integrations.outbox SET tries = 1, status = 'dead' RETURNING 1")
+    look("UPDATE integrations.outbox SET tries = 1, status = 'dead', finished_at = now() RETURNING 1")
     look("UPDATE canonical.customer SET edit_stamp = pg_current_xact_id() RETURNING 1")
     assert find(connect, writing()) == {}
     edit(look, name="good")
+    edit(look, name="bad")
     assert find(connect, writing()) == {"updates": 1}
+
+
+@pytest.mark.parametrize("fixed", [{"name": "bad", "email": "a@x"}, {"name": "bad"}])
+def test_what_was_settled_is_not_queued_again_because_another_transaction_is_open(connect, look, known, fixed):
+    with connect() as other, other.transaction():
+        other.execute("SELECT pg_current_xact_id()")
+        edit(look, name="bad", extra=Jsonb({"left": "out"}))
+        assert find(connect, writing()) == {"updates": 1}
+        ended = "UPDATE integrations.outbox SET tries = 1, changes = %s, status = %s, outcome = %s, finished_at = now()"
+        for status, outcome in (("dead", None), ("done", "nothing_to_send")):
+            look(f"{ended} RETURNING 1", Jsonb(fixed), status, outcome)
+            assert find(connect, writing()) == {}
+        look("UPDATE integrations.link SET recheck = true RETURNING 1")
+        assert find(connect, writing()) == {"updates": 1}
+
+
+def test_a_second_live_link_to_one_record_does_not_stop_the_writing(connect, look, known):
+    """As older versions could leave it."""
+    with run(connect) as lease:
+        shape(lease, writing(), shaped("2", email="b@x"), shaped("3", email="c@x"))
+    look("UPDATE integrations.link SET canonical_id = (SELECT l.canonical_id FROM integrations.link l"
+         " WHERE external_id = '1') WHERE external_id = '2' RETURNING 1")  # fmt: skip
+    edit(look, name="edited")
+    assert find(connect, writing()) == {"updates": 2, "creates": 1}
+    assert sorted(one[0] or "" for one in outbox(look)) == ["", "1", "3"]
+
+
+def test_a_waiting_reference_that_is_set_here_goes_out_and_stays(connect, look, known):
+    referring = replace(writing("local_wins"), references={"manager": "contacts"}, policies={"manager": "local_wins"})
+    with run(connect) as lease:
+        shape(lease, referring, shaped("2", manager="9"))
+        find(connect, referring)
+        (boss,) = look("SELECT canonical_id::text FROM integrations.link WHERE external_id = '1'")[0]
+        look("UPDATE canonical.customer SET manager = %s WHERE email IS NULL RETURNING 1", boss)
+        assert find(connect, referring) == {"updates": 1}
+        assert outbox(look) == [("2", "update", {"manager": "1"})]
+        land_raw(lease, "2", "9")
+        shape(lease, referring, shaped("9", name="late"), shaped("2", manager="9"))
+        shape(lease, referring, shaped("2", manager="9"))
+    assert look("SELECT manager FROM canonical.customer WHERE email IS NULL AND name IS NULL") == [(boss,)]
 
 
 def test_what_a_person_gave_up_is_not_asked_again_until_it_is_edited(connect, look, known):
@@ -384,6 +435,21 @@ def test_an_answer_that_is_anothers_record_is_refused(connect, look, known):
     find(connect, writing())
     with pytest.raises(ElsewhereError):
         answered(connect, look, external_id="1")
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_echo_of_our_write_brings_no_record_back_that_was_deleted_here_since(connect, look, known, policy):
+    """Its answer was lost."""
+    edit(look, name="ours")
+    find(connect, writing(policy))
+    look("UPDATE integrations.outbox SET status = 'unsure', tries = 1 RETURNING 1")
+    delete(look)
+    assert find(connect, writing(policy)) == {"deletes": 1}
+    with run(connect) as lease:
+        shape(lease, writing(policy), shaped("1", TO_COME, email="a@x", name="ours", worth=ONE))
+    assert look("SELECT deleted_at IS NOT NULL FROM canonical.customer") == [(True,)]
+    assert look("SELECT count(*) FROM integrations.conflict") == [(0,)]
+    assert look("SELECT count(*) FROM integrations.decision WHERE stage = 'merge'") == [(0,)]
 
 
 def test_a_deletion_here_goes_out_and_is_not_brought_back(connect, look, known):

@@ -160,6 +160,40 @@ def test_one_stream_never_links_two_of_its_records_to_one_row(connect, look, chu
     assert len(customers(look)) == 2
 
 
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_a_record_that_is_back_gets_a_row_of_its_own_where_another_has_the_old_one(connect, look, chunks):
+    with run(connect, connection="shop") as shop:
+        shape(shop, shaped("s", email="a@x"))
+    with run(connect) as crm:
+        shape(crm, shaped("1", email="a@x", name="A"))
+        shape(crm, deletes=["1"])
+        rows = [shaped("1", email="a@x", name="back"), shaped("2", email="a@x", name="anew")]
+        for part in [rows] if chunks == 1 else [[rows[1]], [rows[0]]]:
+            shape(crm, *part)
+        found = linked(look)
+        keeps, other = ("1", "2") if chunks == 1 else ("2", "1")
+        assert (found["1"][3], found["2"][3]) == (False, False)
+        assert found[keeps][0] == linked(look, "shop")["s"][0] != found[other][0]
+        assert sorted(one[1] for one in customers(look)) == ["anew", "back"]
+        assert shape(crm, *rows) == {"unchanged": 2}
+        shape(crm, deletes=["1", "2"])
+        assert shape(crm, *rows) == {"updated": 2}
+    assert {key: one[0] for key, one in linked(look).items()} == {key: one[0] for key, one in found.items()}
+    told = look("SELECT external_id, reason FROM integrations.decision WHERE decision = 'created'")
+    assert told == ([] if chunks == 1 else [("1", "it is back, and another record has the one it had")])
+
+
+def test_two_records_of_one_row_that_come_back_together_are_two_rows(connect, look):
+    with run(connect) as crm:
+        shape(crm, shaped("1", email="a@x"), shaped("2", email="a@x"))
+        shape(crm, deletes=["1", "2"])
+        look(
+            "UPDATE integrations.link SET canonical_id = (SELECT min(id::text)::uuid FROM canonical.customer) RETURNING 1"
+        )
+        shape(crm, shaped("1", email="a@x"), shaped("2", email="a@x"))
+    assert len({one[0] for one in linked(look).values() if not one[3]}) == 2
+
+
 def test_records_of_one_stream_that_share_a_key_are_two_rows(connect, look):
     with run(connect) as lease:
         assert shape(lease, shaped("1", email="a@x"), shaped("2", email="a@x")) == {"created": 2}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from integrations_pipeline.spec.limits import PUSH_MERGES, PUSH_TRIES
@@ -43,6 +44,22 @@ def test_an_edit_leaves_and_its_echo_is_no_news(desk: Desk) -> None:
     (stream,) = desk.sync().streams
     assert (stream.counters.unchanged, stream.counters.fetched) == (2, 2)
     assert not desk.push().changes and len(desk.sent()) == 1
+
+
+def test_a_refused_change_is_sent_once_though_another_transaction_is_open(desk: Desk) -> None:
+    """As any long report leaves one open: edits are looked at again until it ends."""
+    desk.write |= {"update": "PUT /people/<external_id>"}
+    desk.push()
+    desk.provider.instead = lambda seen: Reply({}, 422) if seen.method == "PUT" else None
+    with psycopg.connect(desk.database_url) as other:
+        other.execute("SELECT pg_current_xact_id()")
+        desk.edit("Anna", email="bad@b.example")
+        assert desk.push(limit=5).changes == {"dead": 1}
+        assert desk.push(limit=5).changes == {}
+    assert len(desk.sent("PUT")) == 1
+    desk.edit("Anna", email="other@b.example")
+    desk.edit("Anna", email="bad@b.example")
+    assert desk.push().changes == {"dead": 1}, "the same edit made again is a new one"
 
 
 def test_a_record_made_here_is_created_once_and_deleted_there_once(desk: Desk) -> None:

@@ -20,7 +20,7 @@ CHOICES = {"ours": "Ours was kept", "theirs": "Theirs was taken over", "value": 
 
 
 def show(asked: Asked, session: Any) -> Response:
-    found = open_conflicts(session, asked.given("connection") or None, PAGE_ROWS + 1)
+    found = open_conflicts(session, asked.given("connection") or None, limit=PAGE_ROWS + 1)
     done = CHOICES.get(asked.given("decided"))
     more = el("p", f"Only the first {PAGE_ROWS:,} are shown.", class_="faint") if len(found) > PAGE_ROWS else None
     return page(
