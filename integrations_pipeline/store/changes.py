@@ -101,9 +101,9 @@ WHERE external_id IS NULL AND deleted_at IS NULL AND may_be_created AND NOT park
 """
 
 # Into the outbox, unless the same is under way, or not edited since it was refused for good, given up, or found to be
-# nothing that can be sent (which may have another end where it is asked for, not looked at again because of a transaction
-# still open). The same is what had been found to differ, or what was made of that at the first try. What waits untried is
-# brought up to date.
+# nothing that can be sent (which may end otherwise where it is asked for, and wasn't just looked at again because of a
+# transaction still open). The same is what had been found to differ, or what the first try has made of that. What waits
+# untried is brought up to date.
 QUEUE = """
 , latest AS (
     SELECT d.*, o.status,
