@@ -16,8 +16,14 @@ UNDECLARED = "newest_wins"
 PAIRS = 40
 """Of `jsonb_build_object`: a function takes a hundred arguments."""
 
-# When theirs was changed, as far as its version tells; else it counts as of now.
-THEIRS_AT = "CASE WHEN {version} ~ '^\\d{{4}}-\\d\\d-\\d\\d' THEN {version}::timestamptz ELSE now() END"
+# When theirs was changed, as far as its version tells; else it counts as of now. A version is a time only in the very
+# form in which times are stored (a date, or a moment of UTC): other text may begin like one, or hold no day there is.
+DAY = (
+    r"(?!0000)\d{{4}}-((0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|(0[469]|11)-(0[1-9]|[12]\d|30)|02-(0[1-9]|1\d|2[0-8]))"
+    r"|(\d\d(0[48]|[2468][048]|[13579][26])|(0[48]|[2468][048]|[13579][26])00)-02-29"
+)
+MOMENT = r"T([01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{{6}}Z"
+THEIRS_AT = f"CASE WHEN {{version}} ~ '^({DAY})({MOMENT})?$' THEN {{version}}::timestamptz ELSE now() END"
 
 # By type, a column as a link's base holds it; other types are JSON already.
 FORMS = {

@@ -21,10 +21,10 @@ LEFT JOIN LATERAL (
 
 # What becomes of each row, then canonical rows, links and decisions by it. A linked row says something else where its
 # base differs from the one last agreed, or where a reference waited; `_changed` is null where all is new. Of several
-# rows of the chunk that match the same canonical row the `first` one gets it. A record that is back gets the row that it
-# had, unless another one of the stream has it by now: then one of its own, since a stream never has two live links to one
-# row. `settled` is for the decisions only: the update itself keeps columns it doesn't change as they are at that moment,
-# whatever an edit under way has just made of them.
+# rows of the chunk that match the same canonical row the `first` one gets it. One that is back gets the row it had,
+# unless another one of the stream has that by now: then one of its own, since a stream never has two live links to one
+# row. `settled` is for the decisions only: the update itself keeps columns it doesn't change as they are at that
+# moment, whatever an edit under way has just made of them.
 SHAPE = """
 WITH looked AS MATERIALIZED (
     SELECT s.*, l.ctid AS _link, l.canonical_id AS _linked, l.deleted_at IS NOT NULL AS _back,
