@@ -12,6 +12,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from integrations_pipeline.store.agreed import THEIRS_AT, UNDECLARED, Writeback
 from integrations_pipeline.store.shaping import LOCK_KIND
 from integrations_pipeline.store.tables import canonical_table
 
@@ -27,7 +28,31 @@ UPDATE integrations.link SET canonical_id = %(canonical_id)s
 WHERE connection = %(connection)s AND stream = %(stream)s AND external_id = %(external_id)s
 """
 OTHERS = "SELECT count(*) FROM integrations.link WHERE canonical_id = %s AND deleted_at IS NULL"
+HELD = """
+SELECT external_id FROM integrations.link
+WHERE connection = %(connection)s AND stream = %(stream)s AND canonical_id = %(canonical_id)s
+  AND external_id <> %(external_id)s AND deleted_at IS NULL LIMIT 1
+"""
 LEAVE = "UPDATE {canonical} SET deleted_at = now() WHERE id = %s AND deleted_at IS NULL"
+
+# Columns that may hold a canonical record's id, by table: which of them are references is known to the maps only, but
+# nothing else has such a value.
+REFERRING = """
+SELECT c.relname, array_agg(a.attname::text ORDER BY a.attnum)
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+WHERE c.relnamespace = 'canonical'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+  AND a.atttypid IN ('uuid'::regtype, 'text'::regtype) AND a.attname <> 'id'
+GROUP BY c.relname ORDER BY c.relname
+"""
+REFER = "UPDATE {table} SET {assignments} WHERE {any}"
+REFER_TO = "{column} = CASE WHEN {column}::text = %(other)s THEN %(survivor)s ELSE {column} END"
+REFERS = "{column}::text = %(other)s"
+
+# What waited for the one that is none any more can go.
+WAKE = """
+UPDATE integrations.outbox SET next_try_at = NULL
+WHERE connection = %(connection)s AND status = 'queued' AND reason ->> 'waits_for' = %(other)s
+"""
 NOTE = """
 INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail)
 VALUES (%(run_id)s, %(connection)s, %(stream)s, %(external_id)s, 'push', %(decision)s, %(reason)s, %(detail)s)
@@ -53,14 +78,35 @@ UPDATE integrations.link SET recheck = false
 WHERE connection = %(connection)s AND stream = %(stream)s AND canonical_id = %(canonical_id)s AND deleted_at IS NOT NULL
 """
 
-UNKEPT = """
+RECHECK = """
+UPDATE integrations.link SET recheck = true
+WHERE connection = %(connection)s AND stream = %(stream)s AND external_id = %(external_id)s AND deleted_at IS NULL
+"""
+
+PARK = """
 INSERT INTO integrations.conflict
     (connection, stream, external_id, kind, canonical_id, field, base, ours, theirs, reason, run_id)
 VALUES (%(connection)s, %(stream)s, %(external_id)s, %(kind)s, %(canonical_id)s, %(field)s, %(base_value)s, %(ours)s,
-        %(theirs)s, 'the source took the write and kept its own value', %(run_id)s)
+        %(theirs)s, %(reason)s, %(run_id)s)
 ON CONFLICT (connection, stream, external_id, field) WHERE status = 'open'
 DO UPDATE SET ours = excluded.ours, theirs = excluded.theirs
 """
+
+# Theirs is taken over; a reference is looked up as the source's id, and waits where it isn't known.
+TAKE = """
+UPDATE {canonical} AS c SET {field} = given.{field}
+FROM jsonb_populate_record(NULL::{canonical}, jsonb_build_object({name}, %(value)s::jsonb)) AS given
+WHERE c.id = %(canonical_id)s
+"""
+REFERENCED = """
+SELECT to_jsonb(canonical_id) FROM integrations.link
+WHERE connection = %(connection)s AND stream = %(lookup)s AND external_id = %(key)s
+"""
+WAIT = """
+UPDATE integrations.link SET pending = coalesce(pending, '{}') || %(pending)s
+WHERE connection = %(connection)s AND stream = %(stream)s AND external_id = %(external_id)s
+"""
+NEWER = "SELECT {theirs_at} >= edited_at FROM {canonical} WHERE id = %(canonical_id)s"
 
 UNLINK = """
 UPDATE integrations.link SET deleted_at = now(), recheck = false
@@ -88,13 +134,15 @@ class ElsewhereError(Exception):
 @dataclass
 class Agreement:
     """One write that the source took. ``theirs``: its answer as mapped, in the form of a base; None where it has none,
-    and what was sent counts. ``version``: the answer's; None where there was none."""
+    and what was sent counts. ``version``: the answer's; None where there was none. ``found``: it is no answer, but what
+    was found at the source later, so where it differs from what was sent the policies decide."""
 
     session: psycopg.Connection[Any]
     written: Written
     external_id: str
     theirs: dict[str, Any] | None
     version: str | None
+    found: Writeback | None = None
 
     @property
     def names(self) -> dict[str, Any]:
@@ -114,8 +162,11 @@ class Agreement:
         base = self.known() or {}
         theirs = sent if self.theirs is None else self.theirs
         taken = {name: theirs.get(name) for name in sent}
-        unkept = [name for name in sent if kept_its_own(base, name, sent[name], taken[name])]
-        own_form = {name: sent[name] for name in sent if taken[name] != sent[name] and name not in unkept}
+        differing = [name for name in sent if taken[name] != sent[name]]
+        apart = [name for name in differing if self.found is not None and plain(taken[name]) != plain(sent[name])]
+        formed = [name for name in differing if name not in apart]
+        unkept = [name for name in formed if kept_its_own(base, name, sent[name], taken[name])]
+        own_form = {name: sent[name] for name in formed if name not in unkept}
         values = {
             "base": Jsonb(taken if base else theirs | taken),
             "sent": Jsonb(own_form) if own_form else None,
@@ -126,18 +177,63 @@ class Agreement:
         self.session.execute(AGREE, self.names | values)
         self.session.execute(ANEW, self.names)
         for name in unkept:
-            parked = {"field": name, "base_value": Jsonb(base.get(name)), "ours": Jsonb(sent[name])}
-            self.session.execute(UNKEPT, self.names | parked | {"theirs": Jsonb(taken[name])})
+            self.park(name, base.get(name), taken[name], "the source took the write and kept its own value")
+        for name in apart:
+            self.part(name, base.get(name), taken[name])
         self.decide()
+
+    def park(self, name: str, base: Any, theirs: Any, reason: str) -> None:
+        values = {"base_value": base, "ours": self.written.changes[name], "theirs": theirs}
+        told = {"field": name, "reason": reason} | {key: Jsonb(value) for key, value in values.items()}
+        self.session.execute(PARK, self.names | told)
+
+    def part(self, name: str, base: Any, theirs: Any) -> None:
+        """A field that was found to differ goes by its policy, as after a match. Ours is kept by leaving it
+        alone: it differs from what is agreed then, and goes out."""
+        policy = self.found.policies.get(name, UNDECLARED) if self.found else UNDECLARED
+        if theirs is None:
+            return
+        if self.written.changes[name] is None or policy == "remote_wins" or (policy == "newest_wins" and self.newer()):
+            self.take(name, theirs)
+        elif policy == "review":
+            self.park(name, base, theirs, "found at the source later, and not as it was sent")
+
+    def newer(self) -> bool:
+        theirs_at = sql.SQL(THEIRS_AT).format(version=sql.SQL("%(version)s::text"))
+        statement = sql.SQL(NEWER).format(theirs_at=theirs_at, canonical=canonical_table(self.written.kind))
+        row = self.session.execute(statement, self.names | {"version": self.version}).fetchone()
+        return bool(row and row[0])
+
+    def take(self, name: str, theirs: Any) -> None:
+        lookup = self.found.references.get(name) if self.found else None
+        if lookup is not None:
+            row = self.session.execute(REFERENCED, self.names | {"lookup": lookup, "key": str(theirs)}).fetchone()
+            if row is None:
+                waits = Jsonb({name: {"stream": lookup, "external_id": str(theirs)}})
+                self.session.execute(WAIT, self.names | {"pending": waits})
+            theirs = row[0] if row else None
+        statement = sql.SQL(TAKE).format(
+            canonical=canonical_table(self.written.kind), field=sql.Identifier(name), name=sql.Literal(name)
+        )
+        self.session.execute(statement, self.names | {"value": Jsonb(theirs)})
 
     def known(self) -> dict[str, Any] | None:
         """The link's base; None where there is no link. Raises ElsewhereError."""
+        creates = self.written.operation == "create"
+        if creates and (held := self.session.execute(HELD, self.names).fetchone()):
+            raise ElsewhereError(
+                f"{self.external_id}, beside {held[0]}, which was found to be the same {self.written.kind} meanwhile; "
+                "remove one of both there, then discard this change"
+            )
         row = self.session.execute(LINK, self.names).fetchone()
         if row is None:
             return None
         canonical_id, base, live = row
         if canonical_id != self.written.canonical_id:
-            self.join(canonical_id, live)
+            if creates:
+                self.join(canonical_id, live)
+            else:  # it was joined with another one meanwhile, whose values count
+                self.session.execute(RECHECK, self.names)
         return dict(base)
 
     def join(self, other: UUID, live: bool) -> None:
@@ -147,8 +243,22 @@ class Agreement:
             raise ElsewhereError(f"{self.external_id} belongs to the {self.written.kind} {other}")
         self.session.execute(MOVE, self.names)
         self.session.execute(sql.SQL(LEAVE).format(canonical=canonical_table(self.written.kind)), (other,))
+        self.refer(str(other))
         why = {"decision": "matched", "reason": "the record that was created", "detail": Jsonb({"was": str(other)})}
         self.session.execute(NOTE, self.names | why)
+
+    def refer(self, other: str) -> None:
+        """What refers to the other one refers to the one that stays."""
+        names = self.names | {"other": other, "survivor": str(self.written.canonical_id)}
+        for table, found in self.session.execute(REFERRING).fetchall():
+            columns = [sql.Identifier(name) for name in found]
+            statement = sql.SQL(REFER).format(
+                table=canonical_table(table),
+                assignments=sql.SQL(", ").join(sql.SQL(REFER_TO).format(column=one) for one in columns),
+                any=sql.SQL(" OR ").join(sql.SQL(REFERS).format(column=one) for one in columns),
+            )
+            self.session.execute(statement, names)
+        self.session.execute(WAKE, names)
 
     def decide(self) -> None:
         decision = "created" if self.written.operation == "create" else "updated"
@@ -163,10 +273,11 @@ def settle(
     external_id: str,
     theirs: dict[str, Any] | None,
     version: str | None,
+    found: Writeback | None = None,
 ) -> None:
     """Notes in the caller's transaction that the source took a create or an update. Raises ElsewhereError, and nothing
     is to be committed then."""
-    Agreement(session, written, external_id, theirs, version).note()
+    Agreement(session, written, external_id, theirs, version, found).note()
 
 
 def unlink(session: psycopg.Connection[Any], written: Written) -> None:

@@ -305,7 +305,7 @@ class Sender:
         record = answer.record if agreed is not None else None
 
         def note(session: Any) -> None:
-            self.settle(session, one, agreed)
+            self.settle(session, one, agreed, outcome)
             if record is None and one.operation != "delete":
                 outbox.mark_done(session, one, outcome)
             else:
@@ -317,14 +317,15 @@ class Sender:
             return self.park(one, f"the source took it, and answered with another record: {error}")
         return outcome
 
-    def settle(self, session: Any, one: Change, agreed: Any) -> None:
+    def settle(self, session: Any, one: Change, agreed: Any, outcome: str) -> None:
         if one.operation == "delete":
             agreeing.unlink(session, one)
             return
         theirs, version = (agreed.theirs, agreed.version) if agreed is not None else (None, None)
-        agreeing.settle(session, one, external_id=str(one.external_id), theirs=theirs, version=version)
-        found = compare(session, one, self.to.kind, self.to.writeback)
-        if found is not None and (found.changed or found.deleted):
+        found = self.to.writeback if outcome in ("read_back", "resolved") else None
+        agreeing.settle(session, one, external_id=str(one.external_id), theirs=theirs, version=version, found=found)
+        by_now = compare(session, one, self.to.kind, self.to.writeback)
+        if by_now is not None and (by_now.changed or by_now.deleted):
             recheck(session, one)
 
     def lost(self, one: Change, error: IntegrationError) -> str:
