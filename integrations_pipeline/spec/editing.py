@@ -22,6 +22,7 @@ from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_connection
+from integrations_pipeline.spec.merging import merge
 from integrations_pipeline.spec.yaml_text import KeyPath, parse_document
 
 Position = tuple[int, int]
@@ -123,8 +124,10 @@ def last_line(span: Span) -> int:
 def edited(text: str, path: KeyPath, block: str) -> str:
     """The file's text with another text for the block at the path, or with it added.
 
-    Raises ConfigError where that can't be done without touching anything else.
+    A file of Windows' line ends keeps them. Raises ConfigError where that can't be done without touching anything else.
     """
+    if "\r\n" in text and text.count("\n") == text.count("\r\n"):
+        return edited(text.replace("\r\n", "\n"), path, block).replace("\n", "\r\n")
     before, wanted = parse_document(text, "file"), data_of(block)
     if before.problems or not isinstance(before.data, dict):
         raise ConfigError("the file can't be read as it stands", next=BY_HAND)
@@ -176,8 +179,32 @@ def override(base: Any, wanted: Any) -> Any:
     """What must stand over the base so that both merged are what is wanted; null removes a key."""
     if not (isinstance(base, dict) and isinstance(wanted, dict)):
         return wanted
-    changed = {key: override(base.get(key), value) for key, value in wanted.items() if base.get(key) != value}
+    changed = {
+        key: override(base.get(key), value) for key, value in wanted.items() if key not in base or base[key] != value
+    }
     return {**changed, **{key: None for key in base if key not in wanted}}
+
+
+def laid_over(base: Any, wanted: Any, path: KeyPath) -> Any:
+    """The override of a connector's block at the path. Raises ConfigError where none makes what is wanted of it: a null
+    over a key that is there takes the key away, so it can't become null."""
+    over = override(base, wanted)
+    made = merge(base, over, path)
+    if made != wanted:
+        raise ConfigError(
+            f"`{first_of(override(made, wanted))}` can't be said over the connector's: there null takes a key away",
+            next="write it otherwise, or copy the connector into your own connectors/ and change it there",
+        )
+    return over
+
+
+def first_of(data: Any) -> str:
+    """The path of the first value in it."""
+    names: list[str] = []
+    while isinstance(data, dict) and data:
+        names.append(str(next(iter(data))))
+        data = next(iter(data.values()))
+    return ".".join(names)
 
 
 def digest(text: str) -> str:

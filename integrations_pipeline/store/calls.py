@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from threading import Condition, Lock, Thread
 from typing import Any
 
@@ -92,9 +93,13 @@ class HttpLog:
     def _write(self, noted: list[HttpCall]) -> None:
         with self._borrow() as session, session.transaction():
             session.execute(PATIENCE)
-            with session.cursor() as cursor, cursor.copy(WRITE) as copy:
-                for call in noted:
-                    copy.write_row([storable_value(getattr(call, name)) for name in COLUMNS])
+            left_out = copied(session, noted)
+        for call, why in left_out:
+            logger().warning(
+                "a call is not kept", connection=call.connection, stream=call.stream, url=call.url, reason=why
+            )
+        with self._changed:
+            self._dropped += len(left_out)
 
     def _failed(self, noted: list[HttpCall], error: Exception) -> str:
         with self._changed:
@@ -111,6 +116,21 @@ class HttpLog:
         if over > 0:
             del self._noted[:over]
             self._dropped += over
+
+
+def copied(session: psycopg.Connection[Any], noted: Sequence[HttpCall]) -> list[tuple[HttpCall, str]]:
+    """Writes them. Returns those that no column can hold, each with why: found by halves, so that one of them doesn't
+    hold up all others for ever."""
+    try:
+        with session.transaction(), session.cursor() as cursor, cursor.copy(WRITE) as copy:
+            for call in noted:
+                copy.write_row([storable_value(getattr(call, name)) for name in COLUMNS])
+    except psycopg.DataError as error:
+        if len(noted) == 1:
+            return [(noted[0], one_line(error))]
+        middle = len(noted) // 2
+        return [*copied(session, noted[:middle]), *copied(session, noted[middle:])]
+    return []
 
 
 def storable_value(value: Any) -> Any:

@@ -17,6 +17,7 @@ from integrations_pipeline.gateway.access import Access
 from integrations_pipeline.gateway.application import Gateway
 from integrations_pipeline.gateway.doors import Doors
 from integrations_pipeline.gateway.pages.pages import Pages
+from integrations_pipeline.spec.editing import data_of
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home, checkout
 from integrations_pipeline.spec.loading import load_connection
@@ -484,6 +485,86 @@ def test_a_connectors_mapping_is_changed_in_the_connections_file_only(shop: Shop
     mapped = shop.connection().streams["contacts"].map
     assert mapped is not None and list(mapped.fields) == ["email"] and str(mapped.fields["email"].from_) == "mail"
     assert file.read_text().startswith(f"# ours\nconnection: acme\nuses: shopper\n{head}")
+
+
+def of_connector(shop: Shop, name: str) -> Path:
+    """The connection's file, whose stream is the connector's; the field name as given."""
+    connectors = shop.door.home / "connectors"
+    connectors.mkdir()
+    head, streams = YAML.replace("URL", shop.source.url).replace("# our shop\nconnection: acme\n", "").split("streams:")
+    streams = streams.replace("name: name   # as they sign", f"name: {name}")
+    (connectors / "shopper.yaml").write_text(f"connector: shopper\nstreams:{streams}")
+    file = shop.door.home / "connections" / "acme.yaml"
+    file.write_text(f"connection: acme\nuses: shopper\n{head}")
+    return file
+
+
+CODED = "{from: name, values: {a: b}, else: unknown}"
+
+
+@pytest.mark.parametrize("do", ["preview", "save"])
+def test_what_cannot_be_said_over_the_connectors_mapping_is_refused(shop: Shop, do: str) -> None:
+    file = of_connector(shop, CODED)
+    before = file.read_text()
+    with opened(shop, "") as site:
+        visit = site.visit()
+        new = area_of(visit.get("/mapping/acme/contacts")).replace("else: unknown", "else: null")
+        shown = visit.post("/mapping/acme/contacts", {"block": new, "do": do, "known": known_in(visit)})
+    assert (shown.status, file.read_text()) == (409, before)
+    assert "`fields.name.else` can't be said over the connector's: there null takes a key away" in shown.text
+
+
+def test_a_null_that_the_connector_does_not_give_is_said_over_its_mapping(shop: Shop) -> None:
+    of_connector(shop, "{from: name, values: {a: b}}")
+    with opened(shop, "") as site:
+        visit = site.visit()
+        new = area_of(visit.get("/mapping/acme/contacts")).replace("{a: b}}", "{a: b}, else: null}")
+        visit.post("/mapping/acme/contacts", {"block": new, "do": "save", "known": known_in(visit)})
+        assert "else: null" in area_of(visit.follow())
+    shop.tables["contacts"] = {"ann": contact("ann")}
+    assert shop.poll("contacts").status == "succeeded"
+    assert shop.door.rows("SELECT name FROM canonical.customer") == [{"name": None}]
+
+
+def test_a_mapping_over_the_connectors_is_edited_whole_again(shop: Shop) -> None:
+    """Not only the part of it that the file says; and back to what the connector says."""
+    file = of_connector(shop, "name")
+    with opened(shop, "") as site:
+        visit = site.visit()
+        first = area_of(visit.get("/mapping/acme/contacts"))
+        for new in (first.replace("email: email", "email: mail"), first):
+            visit.post("/mapping/acme/contacts", {"block": new, "do": "save", "known": known_in(visit)})
+            shown = area_of(visit.follow())
+            assert data_of(shown) == data_of(new)
+    mapped = shop.connection().streams["contacts"].map
+    assert mapped is not None and [str(one.from_) for one in mapped.fields.values()] == ["email", "name"]
+    assert "email" not in file.read_text()
+
+
+def test_comments_over_the_connectors_mapping_are_kept(shop: Shop) -> None:
+    file = of_connector(shop, "name")
+    over = "streams:\n  contacts:\n    map:\n      fields:\n        email: mail   # since May\n"
+    file.write_text(file.read_text() + over)
+    with opened(shop, "") as site:
+        visit = site.visit()
+        page = visit.get("/mapping/acme/contacts")
+        assert area_of(page) == "fields:\n  email: mail   # since May\n"
+        assert "With the connector's to: customer fields: {email: mail, name: name}" in page.text
+        new = area_of(page).replace("mail ", "mail2 ")
+        visit.post("/mapping/acme/contacts", {"block": new, "do": "save", "known": known_in(visit)})
+    assert file.read_text().endswith(over.replace("mail ", "mail2 "))
+
+
+def test_a_file_of_windows_keeps_its_line_ends(shop: Shop) -> None:
+    file = written(shop)
+    before = file.read_bytes().replace(b"\n", b"\r\n")
+    file.write_bytes(before)
+    with opened(shop, "") as site:
+        visit = site.visit()
+        new = area_of(visit.get("/mapping/acme/contacts")).replace("email: email", "email: mail")
+        visit.post("/mapping/acme/contacts", {"block": new, "do": "save", "known": known_in(visit)})
+        assert "Saved" in visit.follow().text
+    assert file.read_bytes() == before.replace(b"email: email", b"email: mail")
 
 
 def test_a_connection_is_made_from_the_catalogue(site: Site) -> None:

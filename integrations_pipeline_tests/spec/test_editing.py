@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from integrations_pipeline.spec.editing import block_text, digest, edited, override, read, save
+from integrations_pipeline.spec.editing import block_text, digest, edited, laid_over, override, read, save
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.merging import merge
@@ -82,6 +82,23 @@ def test_a_block_at_the_end_of_the_file_is_replaced(tail: str) -> None:
 def test_an_override_over_its_base_is_what_is_wanted(wanted: dict[str, object]) -> None:
     base = {"a": {"b": 2, "c": [1]}, "d": "x"}
     assert merge(base, override(base, wanted)) == wanted
+
+
+def test_an_override_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"`a\.else`"):
+        laid_over({"a": {"else": "x"}}, {"a": {"else": None}}, ())
+
+
+def test_a_null_over_what_the_base_does_not_have_is_said() -> None:
+    assert laid_over({"a": {"b": 1}}, {"a": {"b": 1, "else": None}}, ()) == {"a": {"else": None}}
+
+
+def test_windows_line_ends_stay() -> None:
+    there = FILE.replace("\n", "\r\n")
+    changed = (block_text(FILE, MAP) or "").replace("full_name", "nick")
+    assert edited(there, MAP, changed) == there.replace("full_name", "nick")
+    added = edited(there, ("streams", "contacts", "x"), "to: x\n")
+    assert added.count("\n") == added.count("\r\n") == there.count("\n") + 2
 
 
 def home_with(folder: Path, text: str) -> tuple[Home, Path]:

@@ -223,3 +223,16 @@ def test_calls_are_dropped_and_counted_rather_than_filling_the_memory(bench: Ben
         assert "missing from the call log: 3 HTTP calls" in str(store.calls.flush())
         assert logged_in(session, "http_log") == CALLS_HELD
         assert session.execute("SELECT min(id) FROM integrations.http_log").fetchone() == (3,), "the oldest are dropped"
+
+
+def test_a_call_that_no_column_holds_keeps_no_other_from_the_log(bench: Bench) -> None:
+    with psycopg.connect(bench.database_url, autocommit=True) as session, Store(bench.database_url) as store:
+        for number in range(5):
+            rows = 2**40 if number in (1, 3) else number
+            at = datetime.now(UTC)
+            store.calls.note(HttpCall(number, at, "acme", None, None, "GET", "http://127.0.0.1/", rows=rows))
+        assert "missing from the call log: 2 HTTP calls" in str(store.calls.flush())
+        assert session.execute("SELECT array_agg(id ORDER BY id) FROM integrations.http_log").fetchone() == ([0, 2, 4],)
+        store.calls.note(HttpCall(9, datetime.now(UTC), "acme", None, None, "GET", "http://127.0.0.1/"))
+        assert store.calls.flush() is None
+        assert logged_in(session, "http_log") == 4

@@ -20,6 +20,7 @@ from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.limits import PREVIEW_RECORDS
 from integrations_pipeline.spec.loading import load_named, yaml_files
+from integrations_pipeline.spec.merging import merge
 from integrations_pipeline.spec.yaml_text import parse_document, to_yaml
 from integrations_pipeline.store.planned import Sample
 from integrations_pipeline.store.stored import live_records
@@ -30,8 +31,8 @@ PATH = "/mapping/{connection}/{stream}"
 
 @dataclass(frozen=True)
 class Edited:
-    """A stream's mapping. ``text`` is the connection's file; ``base`` the connector's, where the mapping is its: what
-    is changed then is written over it, into the connection's file."""
+    """A stream's mapping. ``text`` is the connection's file; ``base`` the connector's, where it maps the stream too:
+    what differs from that is written over it, into the connection's file."""
 
     connection: Connection
     stream: str
@@ -43,17 +44,46 @@ class Edited:
         return "streams", self.stream, "map"
 
     @property
+    def own(self) -> str | None:
+        """What the connection's file itself says, with its comments."""
+        return editing.block_text(self.text, self.path)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the whole mapping is edited, the connector's with what the file says over it. Where the file's part
+        would lose comments or its brackets by that, that part is edited as it stands."""
+        span = editing.spans(self.text).get(self.path)
+        plain = span is None or not (span.inside or "#" in (self.own or "") or self.unmapped)
+        return self.base is not None and plain
+
+    @property
+    def unmapped(self) -> bool:
+        return self.connection.streams[self.stream].map is None
+
+    @property
     def block(self) -> str:
         """The mapping as YAML, with its comments; empty where there is none."""
-        return editing.block_text(self.text if self.base is None else self.base, self.path) or ""
+        if self.base is not None and self.own is None:
+            return editing.block_text(self.base, self.path) or ""
+        return self.effective if self.whole else self.own or ""
+
+    @property
+    def effective(self) -> str:
+        """The mapping with what the file says over the connector's."""
+        return to_yaml(merge(self.of_connector, editing.data_of(self.own or "{}"), self.path))
+
+    @property
+    def of_connector(self) -> Any:
+        return editing.value_at(parse_document(self.base or "", "").data, self.path)
 
     def with_block(self, block: str) -> str:
         """The file's text with another mapping. Raises ConfigError."""
-        if self.base is None:
+        if not self.whole:
             return editing.edited(self.text, self.path, block)
-        wanted = editing.data_of(block)
-        over = editing.override(editing.value_at(parse_document(self.base, "").data, self.path), wanted)
-        return editing.edited(self.text, self.path, to_yaml(over)) if over else self.text
+        over = editing.laid_over(self.of_connector, editing.data_of(block), self.path)
+        if not over and self.own is None:
+            return self.text
+        return editing.edited(self.text, self.path, to_yaml(over))
 
 
 def opened(asked: Asked) -> Edited:
@@ -63,7 +93,7 @@ def opened(asked: Asked) -> Edited:
     if named["stream"] not in connection.streams or connection.file is None:
         raise ConfigError(f"connection {connection.name} has no stream {named['stream']}", next="see the status page")
     text, path = editing.read(connection.file), ("streams", named["stream"], "map")
-    base = None if path in editing.spans(text) else connector_text(parse_document(text, "").data.get("uses"), home)
+    base = connector_text(parse_document(text, "").data.get("uses"), home)
     mapped = base is not None and path in editing.spans(base)
     return Edited(connection, named["stream"], text, base if mapped else None)
 
@@ -86,24 +116,31 @@ def shown(
     file = edited.connection.file
     assert file is not None
     place = f"connections/{file.name}"
-    where = (
-        f"From {place}."
-        if edited.base is None
-        else f"From the connector; what you change is written over it, in {place}."
-    )
     save = button(f"Save to {place}", "save", name="do", value="save") if results is not None else None
     form = asked.form_to(
         asked.http.url.path,
         el("label", "The stream's map, in YAML", for_="block"),
         el("textarea", "\n" + block, id="block", name="block", rows=max(10, min(30, block.count("\n") + 2)),
            spellcheck="false", autocapitalize="off", aria_describedby="where"),
-        el("p", where, id="where", class_="faint"),
+        el("p", origin(edited, place), id="where", class_="faint"),
         el("input", type="hidden", name="known", value=editing.digest(edited.text)),
         el("p", button("Preview", name="do", value="preview"), " ", save),
     )  # fmt: skip
     title = f"Mapping of {edited.connection.name}/{edited.stream}"
-    beside = el("div", el("h2", "A stored record"), el("pre", example(asked, edited)), class_="beside")
+    merged = None
+    if edited.base is not None and not edited.whole and not edited.unmapped:
+        merged = [el("h2", "With the connector's"), el("pre", edited.effective)]
+    beside = el("div", el("h2", "A stored record"), el("pre", example(asked, edited)), merged, class_="beside")
     return page(asked, title, said, el("div", el("div", form), beside, class_="columns"), results, status=status)
+
+
+def origin(edited: Edited, place: str) -> str:
+    if edited.base is None:
+        return f"From {place}."
+    if not edited.whole:
+        return f"From {place}, over the connector's: keys replace its keys, null takes one away."
+    over = "" if edited.own is None else f", with what {place} says over it"
+    return f"From the connector{over}; what you change is written over it, in {place}."
 
 
 def example(asked: Asked, edited: Edited) -> str:
