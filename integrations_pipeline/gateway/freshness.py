@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
+from integrations_pipeline.spec.clock import in_words
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.store.breaker import BreakerState
 from integrations_pipeline.store.freshness import Fed
@@ -42,13 +43,7 @@ def whys(one: Fed, connection: Connection, breaker: BreakerState) -> Iterator[tu
     if one.last_success is None:
         yield f"{where}: never read to its end yet", next_try
     elif within is not None and one.asked_at - one.last_success > within:
-        yield f"{where}: last read {told(one.asked_at - one.last_success)} ago, {told(within)} was promised", next_try
-
-
-def told(span: timedelta) -> str:
-    """In the largest unit that is whole enough: ``3 h``."""
-    seconds = span.total_seconds()
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+        yield (
+            f"{where}: last read {in_words(one.asked_at - one.last_success)} ago, {in_words(within)} was promised",
+            next_try,
+        )

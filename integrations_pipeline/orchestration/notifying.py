@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,9 +26,10 @@ class Apprise:
         except ImportError:
             return MISSING
         with silenced() as said:
-            target = apprise.Apprise()
+            target = apprise.Apprise(asset=apprise.AppriseAsset(async_mode=False))  # in this thread, which is silenced
             if not target.add(url):
                 return UNKNOWN
+            mute()  # what the form of this URL has imported only now
             taken = target.notify(
                 body=message.body, title=message.title, notify_type=message.kind, body_format=apprise.NotifyFormat.TEXT
             )
@@ -40,27 +42,49 @@ def reason(said: list[str]) -> str:
     return f"the destination answered {status}" if status else "the destination can't be reached, or refused it"
 
 
+class Silence(logging.Filter):
+    """Of a thread that sends, nothing is logged: apprise, its HTTP client and whatever else it uses may quote the URL.
+    What apprise itself says is kept. Other threads log as ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sending = threading.local()
+
+    @property
+    def said(self) -> list[str] | None:
+        """What this thread's sending has said so far; None while it sends nothing."""
+        return getattr(self._sending, "said", None)
+
+    @said.setter
+    def said(self, lines: list[str] | None) -> None:
+        self._sending.said = lines
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        said = self.said
+        if said is not None and record.name.startswith("apprise"):
+            said.append(record.getMessage())
+        return said is None
+
+
+SILENCE = Silence()
+
+
+def mute() -> None:
+    """Puts the filter on every logger there is, for good: taking it off again would disturb another thread's sending. A
+    logger's filter doesn't count for those below it."""
+    for one in (logging.getLogger(), *list(logging.Logger.manager.loggerDict.values())):
+        if isinstance(one, logging.Logger):
+            one.addFilter(SILENCE)
+
+
 @contextmanager
 def silenced() -> Iterator[list[str]]:
-    """What apprise and its HTTP client log meanwhile goes nowhere else, since it may quote the URL."""
+    """Yields what apprise says meanwhile in this thread; it goes nowhere else."""
+    logging.getLogger("apprise").setLevel(logging.WARNING)
+    mute()
     said: list[str] = []
-    logger = logging.getLogger("apprise")
-    before = (logger.handlers, logger.propagate, logger.level)
-    logger.handlers, logger.propagate = [Kept(said)], False
-    logger.setLevel(logging.WARNING)
+    SILENCE.said = said
     try:
         yield said
     finally:
-        logger.handlers, logger.propagate, level = before
-        logger.setLevel(level)
-
-
-class Kept(logging.Handler):
-    """Collects lines instead of writing them."""
-
-    def __init__(self, said: list[str]):
-        super().__init__()
-        self.said = said
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())
+        SILENCE.said = None

@@ -216,6 +216,9 @@ KEY_CHARACTERS = 32
 HISTORY_MIN_DAYS = 7
 """Of a stream's own history, before a day is compared with it: a week has days of every kind."""
 
+HISTORY_COUNTS = 3
+"""Days of it on which the source was asked: of fewer the lowest and the highest say nothing."""
+
 HISTORY_FACTOR = 2.0
 """A day is unusual below the lowest of its history by this factor, or above the highest: less is a day like others."""
 

@@ -76,6 +76,17 @@ FROM claimed JOIN due ON due.id = claimed.alert_id JOIN integrations.alert a ON 
 ORDER BY a.connection, a.severity, a.id
 """
 
+# A claim that is about to be used lasts anew; one that another process has taken over meanwhile is lost.
+RENEW = """
+UPDATE integrations.alert_notice SET claimed_until = now() + interval '2 minutes'
+WHERE alert_id = ANY (%(ids)s) AND destination = %(destination)s AND claim = %(claim)s
+RETURNING alert_id
+"""
+RELEASE = """
+UPDATE integrations.alert_notice SET claimed_until = NULL
+WHERE alert_id = ANY (%(ids)s) AND destination = %(destination)s AND claim = %(claim)s
+"""
+
 TOLD = """
 UPDATE integrations.alert_notice n SET told = CASE t.step WHEN 'healed' THEN 'healed' ELSE 'broken' END,
     told_at = now(), claimed_until = NULL, tries = 0, next_try_at = NULL, reason = NULL
@@ -212,7 +223,8 @@ def undelivered(session: psycopg.Connection[Any], destinations: Iterable[str]) -
 
 
 class Claimed:
-    """What one destination is to be told now, claimed by this process. Each is settled by ``told`` or ``not_told``."""
+    """What one destination is to be told now, claimed by this process. Each is settled by ``told``, ``not_told`` or
+    ``release``."""
 
     def __init__(self, session: psycopg.Connection[Any], destination: str, listeners: Sequence[Listener]):
         self._session = session
@@ -224,6 +236,16 @@ class Claimed:
             "reminds": [one.remind for one in listeners],
         }
         self.alerts = session.cursor(row_factory=class_row(Alert)).execute(CLAIM, values).fetchall()
+
+    def renew(self, alerts: Sequence[Alert]) -> list[Alert]:
+        """Those that are still this process's to tell: for two minutes from now."""
+        values = {**self._claim, "ids": [one.id for one in alerts]}
+        ours = {alert_id for (alert_id,) in self._session.execute(RENEW, values)}
+        return [one for one in alerts if one.id in ours]
+
+    def release(self, alerts: Sequence[Alert]) -> None:
+        """They are due for whoever looks next."""
+        self._session.execute(RELEASE, {**self._claim, "ids": [one.id for one in alerts]})
 
     def told(self, alerts: Sequence[Alert]) -> None:
         steps = [one.step for one in alerts]

@@ -60,7 +60,8 @@ ORDER BY w.place
 
 # Rows that came, in the days back from the last complete poll: day 0 are the 24 hours before it; hour: in the same hour
 # of each day. changed: new or different; held: of the run that read most. A poll that wasn't made is a matter of
-# freshness, not of rows. Of a stream known for three weeks the same weekdays are enough, which reads a fifth.
+# freshness, not of rows: a day on which nothing was read to its end is no day. Of a stream known for three weeks the
+# same weekdays are enough, which reads a fifth.
 DAYS = """
 SELECT w.connection, w.stream, d.day, r.*
 FROM unnest(%(connections)s::text[], %(streams)s::text[], %(untils)s::timestamptz[], %(known)s::int[])
@@ -75,7 +76,7 @@ CROSS JOIN LATERAL (
             FILTER (WHERE started_at > e.until - interval '1 hour'), 0)::bigint AS hour_changed
     FROM integrations.run_log l WHERE l.connection = w.connection AND l.stream = w.stream
         AND l.started_at <= e.until AND l.started_at > e.until - interval '1 day'
-        AND l.mode IN ('incremental', 'full', 'events', 'immediately') HAVING count(*) > 0) r
+        AND l.mode IN ('incremental', 'full', 'events', 'immediately') HAVING bool_or(l.status = 'succeeded')) r
 """
 
 # What waits or was given up, and whether calls are paused, by connection.
@@ -159,7 +160,8 @@ class StreamHealth:
     """A stream's facts. ``error`` is that of the failed run after the last success, ``failed_run`` its id.
 
     ``usual_seconds`` is the median of up to 30 runs before the last one, of the same mode. ``days``: 0 are the 24 hours
-    before the last complete poll; a day without a run is missing. Nothing is known of a stream that never ran.
+    before the last complete poll; a day without a run that succeeded is missing. Nothing is known of a stream that
+    never ran.
     """
 
     connection: str

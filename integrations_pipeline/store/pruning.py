@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
+from integrations_pipeline.spec.errors import DestinationError
 from integrations_pipeline.spec.limits import (
     ALERT_DAYS,
     CLOSED_DAYS,
@@ -21,7 +22,7 @@ from integrations_pipeline.spec.limits import (
     PRUNE_ROWS,
     RUN_DAYS,
 )
-from integrations_pipeline.store.failures import destination_errors
+from integrations_pipeline.store.failures import destination_errors, one_line
 
 
 class Rule(NamedTuple):
@@ -69,8 +70,24 @@ DELETE FROM integrations.{table} WHERE ctid = ANY(ARRAY(
 
 def prune(session: psycopg.Connection[Any]) -> Mapping[str, int]:
     """Takes away what is over and old, each batch in a transaction of its own. Returns how many rows by table; a table
-    with very many goes on the next time. Raises DestinationError."""
-    return {rule.table: prune_table(session, rule) for rule in RULES}
+    with very many goes on the next time. Raises DestinationError once every table was tried."""
+    taken: dict[str, int] = {}
+    failed: dict[str, DestinationError | psycopg.Error] = {}
+    for rule in RULES:
+        try:
+            taken[rule.table] = prune_table(session, rule)
+        except (DestinationError, psycopg.Error) as error:
+            failed[rule.table] = error
+    if failed:
+        first = next(iter(failed.values()))
+        pruned = f"; of the others {sum(taken.values()):,} rows were" if taken else ""
+        step = first.next if isinstance(first, DestinationError) else ""
+        raise DestinationError(f"{', '.join(failed)} could not be pruned{pruned}: {said(first)}", next=step) from first
+    return taken
+
+
+def said(error: DestinationError | psycopg.Error) -> str:
+    return error.what if isinstance(error, DestinationError) else one_line(error)
 
 
 def prune_table(session: psycopg.Connection[Any], rule: Rule) -> int:

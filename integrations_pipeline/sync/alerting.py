@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Literal, Protocol
 
-from integrations_pipeline.spec.clock import Clock, SystemClock
+from integrations_pipeline.spec.clock import Clock, SystemClock, in_words
 from integrations_pipeline.spec.connection import Alert as Entry
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.limits import ALERT_LINES, ALERT_SECONDS
@@ -29,7 +29,6 @@ from integrations_pipeline.store.alerts import (
 from integrations_pipeline.store.health import Histories, connections_health, streams_health
 from integrations_pipeline.store.store import Store
 from integrations_pipeline.sync.conditions import DOWNTIME, conditions, of_home
-from integrations_pipeline.sync.expecting import told as span
 
 JUST_BACK_MINUTES = 15
 """After its downtime a source's streams are read again one after the other; until then they are no news."""
@@ -86,13 +85,19 @@ def alert(
     """
     clock, found = clock or SystemClock(), Round()
     look(loaded, store, whole=whole, crashed=crashed, histories=histories)
-    until = clock.monotonic_seconds() + ALERT_SECONDS
+    late = over(clock, ALERT_SECONDS)
     for destination, listeners in listening(loaded, clock.now(), whole=whole).items():
-        if clock.monotonic_seconds() < until:
-            tell(store, notifier, destination, listeners, link or asset_link, found)
+        if not late():
+            tell(store, notifier, destination, listeners, link or asset_link, found, late)
     with store.borrow() as session:
         found.open = len(open_alerts(session, scopes(loaded.connections, whole=whole)))
     return found
+
+
+def over(clock: Clock, seconds: float) -> Callable[[], bool]:
+    """Whether so many seconds have passed since now."""
+    until = clock.monotonic_seconds() + seconds
+    return lambda: clock.monotonic_seconds() >= until
 
 
 def scopes(connections: Iterable[str], *, whole: bool = True) -> list[str]:
@@ -146,13 +151,26 @@ def listening(loaded: Loaded, now: datetime, *, whole: bool) -> dict[str, list[L
 
 
 def tell(
-    store: Store, notifier: Notifier, destination: str, listeners: Sequence[Listener], link: Link, found: Round
+    store: Store,
+    notifier: Notifier,
+    destination: str,
+    listeners: Sequence[Listener],
+    link: Link,
+    found: Round,
+    late: Callable[[], bool],
 ) -> None:
-    """All that is due for one destination; after the first message it doesn't take, the others wait too."""
+    """What is due for one destination; after the first message it doesn't take, the others wait too. What it is too
+    late for is left to the next look."""
     with store.borrow() as session:
         claimed = Claimed(session, destination, listeners)
         reason: str | None = None
-        for alerts in messages(claimed.alerts):
+        for claim in messages(claimed.alerts):
+            if reason is None and late():
+                claimed.release(claim)
+                continue
+            alerts = claimed.renew(claim)
+            if not alerts:
+                continue
             if reason is None:
                 reason = delivered(notifier, destination, rendered(alerts, link))
             if reason is None:
@@ -166,7 +184,12 @@ def tell(
 def delivered(notifier: Notifier, destination: str, message: Message) -> str | None:
     """None once it was taken, else why it wasn't."""
     url = os.environ.get(destination, "").strip()
-    return notifier.tell(url, message) if url else f"the environment variable {destination} is not set"
+    if not url:
+        return f"the environment variable {destination} is not set"
+    try:
+        return notifier.tell(url, message)
+    except Exception as error:  # noqa: BLE001 - one destination must not silence the others; its words may quote the URL
+        return f"sending to it failed within our own program: {type(error).__name__}"
 
 
 def messages(alerts: Sequence[Alert]) -> Iterator[list[Alert]]:
@@ -195,7 +218,9 @@ def paragraph(one: Alert, link: Link) -> str:
     since = f"{one.since:%Y-%m-%d %H:%M} UTC"
     lines = [f"{one.where}: {one.condition} ({one.severity})"]
     if one.healed_at is not None:
-        lines += [f"over since {one.healed_at:%Y-%m-%d %H:%M} UTC, after {span(one.healed_at - one.since)}; it was:"]
+        lines += [
+            f"over since {one.healed_at:%Y-%m-%d %H:%M} UTC, after {in_words(one.healed_at - one.since)}; it was:"
+        ]
         lines += [one.what]
     else:
         lines += [one.what, f"since: {since}", f"who must act: {one.who}", f"next: {one.next}"]

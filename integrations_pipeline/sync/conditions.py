@@ -7,12 +7,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from integrations_pipeline.spec.clock import in_words
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.limits import DEFERRED_SECONDS, DOWN_SECONDS, WAITING_SECONDS
 from integrations_pipeline.store.alerts import HOME, Condition
 from integrations_pipeline.store.health import ConnectionHealth, StreamHealth
-from integrations_pipeline.sync.expecting import Verdict, judged, told
+from integrations_pipeline.sync.expecting import Verdict, judged
 
 DOWNTIME = "downtime"
 CREDENTIALS = "credentials"
@@ -48,6 +49,8 @@ def conditions(
 ) -> list[Condition]:
     """All that is wrong, what only follows from something else marked as held. Nothing is, where it is disconnected.
 
+    What a source that is down brings about is held from its first pause on: either its downtime is told once
+    `down_under` has passed, or it ends before, and what is still so then is told.
     ``just_back``: its downtime ended lately, so that streams which weren't read again yet are still held.
     """
     active = [one for one in streams if one.active]
@@ -56,7 +59,7 @@ def conditions(
     of_all = [*downtime(connection, health), *credentials(active), *waiting(health)]
     roots = {one.condition for one in of_all} & {DOWNTIME, CREDENTIALS}
     found = [one for stream in active for one in of_stream(connection, stream)]
-    down = bool(roots) or just_back
+    down = bool(roots) or just_back or health.down_since is not None
     return [replace(one, held=one.held or (down and one.condition in FOLLOWS)) for one in [*of_all, *found]]
 
 
@@ -118,7 +121,7 @@ def waiting(health: ConnectionHealth) -> Iterator[Condition]:
         if oldest is not None and health.asked_at - oldest > long:
             noun = "events" if queue == "inbox" else "changes"
             verb = "receive" if queue == "inbox" else "push"
-            what = f"{count:,} {noun} wait in the {queue}, the oldest for {told(health.asked_at - oldest)}"
+            what = f"{count:,} {noun} wait in the {queue}, the oldest for {in_words(health.asked_at - oldest)}"
             step = f"see that Dagster's daemon runs; `integrations {verb} {name}` does it by hand"
             yield Condition(name, "", f"{queue}_backlog", "warning", what, RUNNER, step, oldest)
     if health.dead_letters:
@@ -175,7 +178,7 @@ def freshness(connection: Connection, health: StreamHealth) -> Iterator[Conditio
         return
     read = "last read well" if health.last_success else "never read to its end; first tried"
     why = f"; put off: {health.deferred_error.get('message')}" if health.deferred_error else ""
-    what = f"{read} {told(health.asked_at - last)} ago, {told(within)} were promised{why}"
+    what = f"{read} {in_words(health.asked_at - last)} ago, {in_words(within)} were promised{why}"
     step = f"see that Dagster's daemon runs; `integrations sync {connection.name} {health.stream}` does it by hand"
     yield Condition(health.connection, health.stream, "freshness", "error", what, RUNNER, step, last + within)
 
@@ -185,7 +188,7 @@ def deferred(health: StreamHealth) -> Iterator[Condition]:
     if since is None or health.asked_at - since < timedelta(seconds=DEFERRED_SECONDS):
         return
     error = health.deferred_error or {}
-    what = f"put off again and again for {told(health.asked_at - since)}; the last time: {error.get('message')}"
+    what = f"put off again and again for {in_words(health.asked_at - since)}; the last time: {error.get('message')}"
     step = "ask the provider for a higher limit, or for what is wrong with its service"
     yield Condition(health.connection, health.stream, "deferred", "warning", what, RUNNER, step, since)
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
+from integrations_pipeline.spec.clock import in_words
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.limits import (
+    HISTORY_COUNTS,
     HISTORY_FACTOR,
     HISTORY_MIN_DAYS,
     REJECTED_RISE_PERCENT,
@@ -87,10 +89,12 @@ def came_in_hour(connection: Connection, health: StreamHealth, day: int) -> int:
 def usual(
     health: StreamHealth, count: Callable[[Connection, StreamHealth, int], int], connection: Connection
 ) -> list[int]:
-    """The counts that the latest is compared with. Empty where too little is known."""
-    if health.known_days < HISTORY_MIN_DAYS:
+    """The counts that the latest is compared with; a day on which nothing was asked tells nothing. Empty where too
+    little is known."""
+    known = [day for day in health.compared_days if day in health.days]
+    if health.known_days < HISTORY_MIN_DAYS or len(known) < HISTORY_COUNTS:
         return []
-    return [count(connection, health, day) for day in health.compared_days]
+    return [count(connection, health, day) for day in known]
 
 
 def records_per_day(connection: Connection, health: StreamHealth) -> Verdict:
@@ -151,7 +155,7 @@ def full_refresh_within(connection: Connection, health: StreamHealth) -> Verdict
         return Verdict("full_refresh_within", True, "never synced yet")
     age = health.asked_at - since
     never = "" if health.last_full_refresh else "; there was none yet"
-    said = f"the last full refresh is {told(age)} old, {told(within)} were promised{never}"
+    said = f"the last full refresh is {in_words(age)} old, {in_words(within)} were promised{never}"
     return Verdict("full_refresh_within", age <= within, said, {"full refresh age hours": round(hours(age), 2)})
 
 
@@ -217,12 +221,3 @@ EXPECTATIONS = (
 
 def hours(span: timedelta) -> float:
     return span.total_seconds() / 3600
-
-
-def told(span: timedelta) -> str:
-    """In the largest unit that is whole enough: ``3 h``."""
-    seconds = span.total_seconds()
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

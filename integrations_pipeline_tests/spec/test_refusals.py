@@ -36,6 +36,13 @@ CASES: dict[str, list[tuple[str, str, str]]] = {
     "reserved_stream": [
         (SHOP.replace("  orders:", "  record:  #!"), "streams.record", "another name was expected: <record.…> has")
     ],
+    "told_twice": [
+        (
+            SHOP + "alerts:\n- {env: CHAT, from: error}\n- {env: MAIL}\n- {env: CHAT}  #!\n",
+            "alerts[2].env",
+            "another destination was expected: CHAT stands already in alerts[0]",
+        )
+    ],
     "reserved_setting": [
         (
             SHOP.replace("/orders", "/<reference>") + "settings:\n  reference: x  #!\n",

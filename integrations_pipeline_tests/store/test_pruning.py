@@ -8,6 +8,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from integrations_pipeline.spec.errors import DestinationError
 from integrations_pipeline.store import pruning
 from integrations_pipeline.store.pruning import RULES, prune
 
@@ -113,6 +114,18 @@ def test_every_rule_takes_what_is_over_and_old_and_nothing_else(session: psycopg
     assert prune(session) == {table: len(rows) for table, rows in GONE.items()}
     assert held(session) == kept
     assert not any(prune(session).values())
+
+
+def test_a_table_that_fails_stops_no_other(session: psycopg.Connection[Any]) -> None:
+    insert(session, GONE)
+    session.execute("ALTER TABLE integrations.http_log RENAME COLUMN at TO noted")
+    with pytest.raises(
+        DestinationError, match=r"^http_log could not be pruned; of the others \d+ rows were: "
+    ) as caught:
+        prune(session)
+    left = {table: len(rows) for table, rows in held(session).items()}
+    assert left == {table: int(table == "http_log") for table in GONE}
+    assert caught.value.next
 
 
 def test_a_refresh_under_way_keeps_its_keys(session: psycopg.Connection[Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -16,6 +16,7 @@ from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.loading import Loaded
 from integrations_pipeline.store.alerts import open_alerts, undelivered
 from integrations_pipeline.store.store import Store
+from integrations_pipeline.sync import alerting
 from integrations_pipeline.sync.alerting import Message, Round, alert
 
 STREAMS = {"things": {"request": "GET /things", "records": ".", "primary_key": "id"}}
@@ -217,6 +218,60 @@ def test_a_claim_whose_process_died_is_taken_over(team: Team) -> None:
     assert team.look().told == 1
 
 
+def test_a_slow_destination_is_left_in_time_and_hears_the_rest_at_the_next_look(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = many(team, 3)
+    monkeypatch.setattr(alerting, "over", lambda clock, seconds: lambda: len(team.ears.heard) >= 2)
+    assert team.look() == Round(open=3, told=2, failed=0)
+    first = team.ears.titles()
+    assert team.look().told == 1, "what wasn't sent is claimed by nobody"
+    assert first + team.ears.titles() == [f"broken: {name}: dead_letter" for name in names]
+
+
+def test_a_message_that_another_took_over_meanwhile_is_not_sent_too(team: Team) -> None:
+    """The first one takes longer than a claim lasts, and another process looks."""
+    names, tell, away = many(team, 3), team.ears.tell, []
+
+    def slow(url: str, message: Message) -> str | None:
+        if not away:
+            away.append(message)
+            team.ask("UPDATE integrations.alert_notice SET claimed_until = now()")
+            team.look()
+        return tell(url, message)
+
+    team.ears.tell = slow  # type: ignore[method-assign]
+    team.look()
+    told = team.ears.titles()
+    assert sorted(told) == [f"broken: {name}: dead_letter" for name in (names[0], *names)], "only that one twice"
+
+
+def many(team: Team, count: int) -> list[str]:
+    """Connections with one destination, each broken."""
+    names = [f"c{number}" for number in range(count)]
+    team.connections = {name: team.connection(name, [{"env": "CHAT"}]) for name in names}
+    for number, name in enumerate(names):
+        team.breaks(name, number)
+    return names
+
+
+def test_a_destination_that_our_own_program_fails_at_silences_no_other(team: Team) -> None:
+    team.connections["acme"] = team.connection("acme", [{"env": "CHAT"}, {"env": "ON_CALL"}])
+    tell = team.ears.tell
+
+    def fails(url: str, message: Message) -> str | None:
+        if "chat" in url:
+            raise ValueError(f"{url} is odd")
+        return tell(url, message)
+
+    team.ears.tell = fails  # type: ignore[method-assign]
+    team.breaks()
+    assert team.look() == Round(open=1, told=1, failed=1)
+    with team.store.borrow() as session:
+        (gone,) = undelivered(session, ["CHAT", "ON_CALL"])
+    assert (gone.destination, gone.reason) == ("CHAT", "sending to it failed within our own program: ValueError")
+
+
 def test_what_breaks_at_once_in_a_connection_is_one_message(team: Team) -> None:
     team.breaks()
     team.ask(SET_ASIDE)
@@ -232,6 +287,36 @@ def test_links_lead_to_the_ui_where_it_is_known(team: Team, monkeypatch: pytest.
     team.breaks()
     team.look()
     assert "see: https://dagster.example.com/assets/acme" in team.ears.heard[0][1].body
+
+
+DOWN = "INSERT INTO integrations.breaker (connection, opened_at, failures, reason) VALUES ('acme', now() - %s, 12, 'x')"
+READ = "INSERT INTO integrations.stream_state (connection, stream, last_success) VALUES ('acme', 'things', now() - %s)"
+
+
+def stale_while_down(team: Team, minutes: int) -> None:
+    """Stale after a quarter of an hour, told as down after half an hour."""
+    values = {"connection": "acme", "api": API, "streams": STREAMS, "alerts": [{"env": "CHAT"}]}
+    team.connections["acme"] = Connection.model_validate({**values, "expect": {"fresh_within": "15m"}})
+    team.ask(DOWN, timedelta(minutes=minutes))
+    team.ask(READ, timedelta(minutes=minutes + 1))
+
+
+def test_stale_because_it_is_down_is_told_as_down_alone(team: Team) -> None:
+    stale_while_down(team, 19)
+    team.look()
+    assert team.ears.titles() == [], "it may be back before anybody need know"
+    team.ask("UPDATE integrations.breaker SET opened_at = now() - interval '31 minutes'")
+    team.look()
+    assert team.ears.titles() == ["broken: acme: downtime"]
+
+
+def test_what_is_still_stale_after_a_short_downtime_is_told(team: Team) -> None:
+    stale_while_down(team, 19)
+    team.look()
+    assert team.ears.titles() == []
+    team.ask("DELETE FROM integrations.breaker")
+    team.look()
+    assert team.ears.titles() == ["broken: acme/things: freshness"]
 
 
 def test_a_disconnected_connection_has_no_alerts(team: Team) -> None:

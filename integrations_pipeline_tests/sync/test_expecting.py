@@ -93,6 +93,16 @@ def test_an_hour_without_a_record_where_there_always_was_one() -> None:
     assert verdict(shop(), health([day(0, 90), *quiet]), "zero_records").passed, "an hour that was empty before"
 
 
+def test_a_day_on_which_nothing_was_asked_is_no_history() -> None:
+    """Our own outage four weeks ago must not switch off what the other three weeks say."""
+    history = [day(number, 100, hour=5) for number in (7, 14, 21)]
+    found = health([day(0), *history])
+    assert not verdict(shop(), found, "zero_records").passed
+    assert not verdict(shop(), found, "record_count_deviation").passed
+    for name in ("zero_records", "record_count_deviation"):
+        assert verdict(shop(), health([day(0), *history[:2]]), name).passed, "two days say nothing"
+
+
 @pytest.mark.parametrize(("rejected", "passed"), [(0, True), (9, True), (10, False)])
 def test_rejected_under_what_is_declared(rejected: int, passed: bool) -> None:
     found = health([day(0, fetched=1000, rejected=rejected)])

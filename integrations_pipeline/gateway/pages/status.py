@@ -8,10 +8,10 @@ from typing import Any
 
 from starlette.responses import Response
 
-from integrations_pipeline.gateway.freshness import told
 from integrations_pipeline.gateway.pages.asked import Asked, button, dagster_url, moment, page
 from integrations_pipeline.gateway.pages.elements import Html, el, link, pill, table
 from integrations_pipeline.gateway.pages.facts import ConnectionFacts, Facts, StreamFacts, read_facts
+from integrations_pipeline.spec.clock import in_words
 from integrations_pipeline.store.alerts import Alert
 
 WIDTH, HEIGHT = 144, 28
@@ -125,7 +125,7 @@ def breaker(one: ConnectionFacts) -> Html:
 def due(at: datetime | None, now: datetime) -> Any:
     if at is None:
         return None
-    return el("span", "due now" if at <= now else f"in {told(at - now)}", title=f"{at:%Y-%m-%d %H:%M} UTC")
+    return el("span", "due now" if at <= now else f"in {in_words(at - now)}", title=f"{at:%Y-%m-%d %H:%M} UTC")
 
 
 def cron(streams: list[StreamFacts]) -> Any:
@@ -197,7 +197,7 @@ def stream_name(one: StreamFacts) -> Any:
 
 def stream_row(one: StreamFacts, now: datetime) -> list[Any]:
     status = one.status
-    age = None if status.last_success is None else [" (", told(one.fed.asked_at - status.last_success), " ago)"]
+    age = None if status.last_success is None else [" (", in_words(one.fed.asked_at - status.last_success), " ago)"]
     return [
         pill(STATES.get(status.state, "idle"), status.state),
         el("span", moment(status.last_success), age),

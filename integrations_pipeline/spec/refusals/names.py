@@ -34,6 +34,17 @@ def joined_name(c: Checked) -> Told:
 
 
 @refusal
+def told_twice(c: Checked) -> Told:
+    entries = c.data.get("alerts")
+    known: dict[str, int] = {}
+    for place, one in enumerate(entries if isinstance(entries, list) else []):
+        env = one.get("env") if isinstance(one, dict) else None
+        if isinstance(env, str) and known.setdefault(env, place) != place:
+            message = f"another destination was expected: {env} stands already in alerts[{known[env]}]"
+            yield ("alerts", place, "env"), message
+
+
+@refusal
 def reserved_stream(c: Checked) -> Told:
     for name in c.stream_names:
         if name in RESERVED_PREFIXES:
