@@ -276,6 +276,81 @@ def test_the_terminal_proves_delivery_and_shows_what_is_open(town: House, shop: 
     assert chat.news() == [("broken: shop: 3 alerts", "failure")]
 
 
+DEAD = """
+INSERT INTO integrations.dead_letter (origin, origin_id, connection, reason, tries)
+VALUES ('outbox', 1, 'shop', '{"message": "no such order"}', 5) RETURNING 1"""
+PUT_OFF = """
+WITH off AS (UPDATE integrations.stream_state SET resume_at = now() + interval '1 hour' WHERE stream = 'orders')
+INSERT INTO integrations.run_log (run_id, connection, stream, mode, status, started_at, finished_at, error)
+SELECT gen_random_uuid(), 'shop', 'orders', 'incremental', 'deferred', last_success + interval '1 second', now(),
+    '{"class": "rate_limited", "message": "the quota of the day is used up"}'
+FROM integrations.stream_state WHERE stream = 'orders' RETURNING 1"""
+CHANGE = """
+INSERT INTO integrations.outbox
+    (connection, stream, kind, canonical_id, operation, changes, edited_at, status, queued_at)
+VALUES ('shop', 'orders', 'sale', gen_random_uuid(), 'update', '{}', now(), 'STATUS', now() - interval '2 hours')
+RETURNING 1"""
+CONFLICT = """
+INSERT INTO integrations.conflict (connection, stream, external_id, kind, canonical_id, field, reason)
+VALUES ('shop', 'orders', '1', 'sale', gen_random_uuid(), 'total', 'review') RETURNING 1"""
+
+
+@pytest.mark.parametrize(
+    ("title", "kind", "broken", "mended", "said"),
+    [
+        ("shop: dead_letter", "failure", DEAD,
+         "UPDATE integrations.dead_letter SET status = 'discarded', closed_at = now() RETURNING 1",
+         "1 events or changes were given up; the last: no such order"),
+        ("shop/orders: deferred", "warning", PUT_OFF,
+         "UPDATE integrations.stream_state SET resume_at = NULL, last_success = now() RETURNING 1",
+         "put off again and again for 7 h; the last time: the quota of the day is used up"),
+        ("shop: outbox_backlog", "warning", CHANGE.replace("STATUS", "queued"),
+         "DELETE FROM integrations.outbox RETURNING 1", "1 changes wait in the outbox, the oldest for 2 h"),
+        ("shop: parked", "warning", CHANGE.replace("STATUS", "parked"),
+         "DELETE FROM integrations.outbox RETURNING 1", "1 changes are parked: only a person can tell"),
+        ("shop: conflicts", "warning", CONFLICT,
+         "UPDATE integrations.conflict SET status = 'resolved', closed_at = now() RETURNING 1",
+         "1 fields differ here and at the source"),
+    ],
+    ids=["dead_letter", "deferred", "outbox_backlog", "parked", "conflicts"],
+)  # fmt: skip
+def test_what_waits_for_somebody(
+    town: House, chat: Chat, title: str, kind: str, broken: str, mended: str, said: str
+) -> None:
+    """One message when it is so, one when it no longer is. The state is made in our tables, as a push, a poll or an
+    event leaves it; how it comes about is shown where they are tested."""
+    file = town.home / "connections" / "shop.yaml"
+    file.write_text(file.read_text().replace("fresh_within: 1h", "fresh_within: 1d"))
+    if broken is PUT_OFF:
+        later(town, 7)
+    town.rows(broken)
+    for _ in range(2):
+        look(town)
+    (heard,) = chat.heard
+    assert (heard["title"], heard["type"]) == (f"broken: {title}", kind)
+    assert said in heard["message"] and "who must act: " in heard["message"] and "next: " in heard["message"]
+    chat.news()
+    town.rows(mended)
+    for _ in range(2):
+        look(town)
+    assert chat.news() == [(f"healed: {title}", "success")]
+
+
+def test_a_file_that_breaks_is_told_and_heals(town: House, chat: Chat) -> None:
+    file = town.home / "connections" / "shop.yaml"
+    whole = file.read_text()
+    file.write_text(whole + "tags: [never, closed\n")
+    for _ in range(2):
+        look(town)
+    (heard,) = chat.heard
+    assert (heard["title"], heard["type"]) == ("broken: connections/shop.yaml: broken_file", "failure")
+    assert "connections/shop.yaml:" in heard["message"] and "integrations check" in heard["message"]
+    chat.news()
+    file.write_text(whole)
+    look(town)
+    assert chat.news() == [("healed: connections/shop.yaml: broken_file", "success")]
+
+
 HOOKED = """
 webhook:
   verify: {type: standard_webhooks, secret: $token}
