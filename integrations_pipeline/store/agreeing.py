@@ -68,7 +68,7 @@ ON CONFLICT (connection, stream, external_id) DO UPDATE
 SET base = link.base || excluded.base, sent = nullif((coalesce(link.sent, '{}') - %(fields)s::text[])
         || coalesce(excluded.sent, '{}'), '{}'),
     pending = nullif(link.pending - %(fields)s::text[], '{}'),
-    answered_version = excluded.answered_version,
+    answered_version = coalesce(excluded.answered_version, link.answered_version),
     deleted_at = CASE WHEN %(creates)s THEN NULL ELSE link.deleted_at END
 """
 
@@ -133,9 +133,10 @@ class ElsewhereError(Exception):
 
 @dataclass
 class Agreement:
-    """One write that the source took. ``theirs``: its answer as mapped, in the form of a base; None where it has none,
-    and what was sent counts. ``version``: the answer's; None where there was none. ``found``: it is no answer, but what
-    was found at the source later, so where it differs from what was sent the policies decide."""
+    """One write that the source took. ``theirs``: its answer as mapped, in the form of a base; None where it has none:
+    what was sent counts then, until the next read tells the source's form of it (``own_forms``). ``version``: the
+    answer's; None where there was none. ``found``: it is no answer, but what was found at the source later, so where it
+    differs from what was sent the policies decide."""
 
     session: psycopg.Connection[Any]
     written: Written
@@ -166,7 +167,8 @@ class Agreement:
         apart = [name for name in differing if self.found is not None and plain(taken[name]) != plain(sent[name])]
         formed = [name for name in differing if name not in apart]
         unkept = [name for name in formed if kept_its_own(base, name, sent[name], taken[name])]
-        own_form = {name: sent[name] for name in formed if name not in unkept}
+        unread = self.theirs is None and self.found is None
+        own_form = {name: sent[name] for name in sent if unread or (name in formed and name not in unkept)}
         values = {
             "base": Jsonb(taken if base else theirs | taken),
             "sent": Jsonb(own_form) if own_form else None,

@@ -24,6 +24,7 @@ from psycopg.types.json import Jsonb
 from integrations_pipeline.spec.connection import Kind
 from integrations_pipeline.store.agreed import THEIRS_AT, Writeback, ours
 from integrations_pipeline.store.holder import Holder
+from integrations_pipeline.store.own_forms import READ_FORMS
 from integrations_pipeline.store.tables import canonical_table
 
 # A record as it was before our last write, read before and landed after it.
@@ -207,6 +208,7 @@ class Merging:
         """Settles what both sides changed, of the rows that wait to be shaped. Returns how many were late: those are
         left out."""
         late = self.session.execute(DROP_LATE, self.held.names).rowcount
+        self.session.execute(READ_FORMS, self.held.names)
         if self.writeback.references:
             self.session.execute(self.composed(SET_MEANWHILE), self.named())
         self.session.execute(self.composed(MERGE), self.named())

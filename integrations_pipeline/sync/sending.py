@@ -37,7 +37,7 @@ from integrations_pipeline.store.store import Store
 from integrations_pipeline.sync.answers import Reply, land_replies
 from integrations_pipeline.sync.run import defect
 from integrations_pipeline.sync.shape import shape
-from integrations_pipeline.sync.written import WrittenStream
+from integrations_pipeline.sync.written import Agreed, WrittenStream
 
 NOT_THE_CHANGES_FAULT = (Deferred, CredentialsError, ConfigError, DestinationError)
 """What would meet every change of the connection: nothing was done, and none of them is tried up for it."""
@@ -294,15 +294,14 @@ class Sender:
 
     def answered(self, one: Change, answer: Answered, outcome: str) -> str:
         """Settled at once; the answer lands under the stream's lease, now or later."""
-        now = self.clock.now()
-        agreed = self.to.agreed(answer.record, now) if answer.record is not None else None
+        agreed = self.agreed(one, answer.record) if answer.record is not None else None
         external_id = one.external_id or answer.external_id or (agreed.external_id if agreed else None)
         if external_id is None:
             return self.park(one, "the source took it, and its answer doesn't name the new record's id")
         if agreed is not None and agreed.external_id != external_id:
             agreed = None
         one = replace(one, external_id=external_id)
-        record = answer.record if agreed is not None else None
+        record = answer.record if agreed is not None and agreed.whole else None
 
         def note(session: Any) -> None:
             self.settle(session, one, agreed, outcome)
@@ -317,7 +316,12 @@ class Sender:
             return self.park(one, f"the source took it, and answered with another record: {error}")
         return outcome
 
-    def settle(self, session: Any, one: Change, agreed: Any, outcome: str) -> None:
+    def agreed(self, one: Change, record: Any) -> Agreed | None:
+        with self.sessions.one() as session:
+            before = seen_record(session, one)
+        return self.to.agreed(record, self.clock.now(), one.changes, before)
+
+    def settle(self, session: Any, one: Change, agreed: Agreed | None, outcome: str) -> None:
         if one.operation == "delete":
             agreeing.unlink(session, one)
             return

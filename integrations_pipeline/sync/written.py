@@ -10,6 +10,7 @@ from typing import Any
 
 from integrations_pipeline.boundary import Boundary
 from integrations_pipeline.boundary import Landing as Accepted
+from integrations_pipeline.boundary.new_fields import mapped_paths
 from integrations_pipeline.mapping import Mapping as Mapped
 from integrations_pipeline.mapping.backwards import Backwards
 from integrations_pipeline.spec.connection import Connection, Kind
@@ -23,15 +24,19 @@ from integrations_pipeline.store.agreed import Writeback, writeback_of
 from integrations_pipeline.sync.retrying import lenient
 from integrations_pipeline.sync.shape import Shaper, raw_row
 
+NOTHING = (None, "", MISSING)
+
 
 @dataclass(frozen=True, slots=True)
 class Agreed:
     """A source's answer as it is understood. ``theirs``: in the form of a link's base, None where it can't be mapped;
-    ``version``: its place among the record's versions."""
+    ``version``: its place among the record's versions. Both None where it isn't ``whole``: it holds less than the
+    record is known to have."""
 
     external_id: str
     theirs: dict[str, Any] | None
-    version: str
+    version: str | None
+    whole: bool = True
 
 
 class WrittenStream:
@@ -47,13 +52,18 @@ class WrittenStream:
         self.writeback: Writeback = writeback
         self.backwards = Backwards(stream, self.kind)
         self.boundary = Boundary(connection.name, name, lenient(stream))
+        self.sources = {name: stream.map.fields[name].from_ for name in stream.write.fields}
+        self.read = {*mapped_paths(stream)}
         self.version_path = stream.version or (stream.cursor.field if stream.cursor else None)
         self.landing = threading.Lock()
         self._shaper = Shaper(stream, self.kind, Mapped(stream, self.kind))
         self._splitting = threading.Lock()
 
-    def agreed(self, record: Any, at: datetime) -> Agreed | None:
-        """None where the answer is no record of the stream: it names no key, or its version can't be read."""
+    def agreed(self, record: Any, at: datetime, sent: Mapping[str, Any], before: Any) -> Agreed | None:
+        """None where the answer is no record of the stream: it names no key, or its version can't be read.
+
+        ``sent``: the canonical values that were written; ``before``: the source's record as last known.
+        """
         try:
             with self._splitting:
                 split = self.boundary.split([record], at)
@@ -62,16 +72,24 @@ class WrittenStream:
         if not split.good:
             return None
         (accepted,) = split.good
-        version = self.own_version(accepted) or moment_text(at)
+        version = self.own_version(accepted) or (None if self.version_path else moment_text(at))
+        if version is None or not (accepted.deleted or self.is_whole(accepted.record, sent, before)):
+            return Agreed(accepted.external_id, None, None, whole=False)
         if accepted.deleted:
             return Agreed(accepted.external_id, None, version)
         mapped = self._shaper.mapping.apply(accepted.record)
         theirs = None if mapped.problems else self._shaper.shaped(raw_row(accepted), mapped).base
         return Agreed(accepted.external_id, theirs, version)
 
+    def is_whole(self, answer: Any, sent: Mapping[str, Any], before: Any) -> bool:
+        """Whether it holds all that the map reads of the record; a field without a value may be left out."""
+        written = {self.sources[name]: value for name, value in sent.items() if name in self.sources}
+        known = {path: written[path] if path in written else path.get(before) for path in self.read}
+        return all(path.get(answer) is not MISSING for path, value in known.items() if value not in NOTHING)
+
     def own_version(self, row: Accepted) -> str | None:
         """The record's own place in the source's order; None where it names none."""
-        if self.version_path is None or self.version_path.get(row.record) in (None, "", MISSING):
+        if self.version_path is None or self.version_path.get(row.record) in NOTHING:
             return None
         return row.version
 

@@ -129,6 +129,7 @@ class Desk:
 
     def __init__(self, database_url: str, source: Source, provider: Provider):
         self.database_url, self.source, self.provider = database_url, source, provider
+        self.name = "crm"
         self.write: dict[str, Any] = {**WRITE}
         self.stream: dict[str, Any] = {**STREAM}
         self.limits: list[str] = []
@@ -139,7 +140,7 @@ class Desk:
         streams = {"people": {**self.stream, "write": self.write}}
         return Connection.model_validate(
             {
-                "connection": "crm",
+                "connection": self.name,
                 "api": {**api, "retry": self.retry, "timeout": "5s", "limits": self.limits},
                 "streams": streams,
             }
