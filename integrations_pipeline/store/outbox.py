@@ -45,15 +45,17 @@ AND NOT EXISTS (SELECT FROM integrations.outbox e
     WHERE e.connection = o.connection AND e.stream = o.stream AND e.canonical_id = o.canonical_id
       AND e.status IN ('queued', 'sending', 'unsure', 'parked') AND (e.id < o.id OR e.status = 'sending'))
 """
+# Of a request that was refused as a whole each change goes alone next time, so that it is known which one is meant.
+TOGETHER = "o.status = 'queued' AND coalesce(o.reason ->> 'class', '') <> 'permission'"
 OLDEST = f"""
-SELECT o.id, o.stream, o.operation, o.status = 'queued' FROM integrations.outbox o WHERE {AVAILABLE}
+SELECT o.id, o.stream, o.operation, {TOGETHER} FROM integrations.outbox o WHERE {AVAILABLE}
 ORDER BY o.id LIMIT 1 FOR UPDATE OF o SKIP LOCKED
 """
 
 # Further ones that one request may carry along. What was tried before goes alone.
 ALIKE = f"""
 SELECT o.id FROM integrations.outbox o
-WHERE {AVAILABLE} AND o.stream = %(stream)s AND o.operation = %(operation)s AND o.status = 'queued' AND o.id > %(id)s
+WHERE {AVAILABLE} AND o.stream = %(stream)s AND o.operation = %(operation)s AND {TOGETHER} AND o.id > %(id)s
 ORDER BY o.id LIMIT %(more)s FOR UPDATE OF o SKIP LOCKED
 """
 
@@ -126,6 +128,31 @@ SELECT EXISTS (SELECT FROM integrations.outbox
     OR EXISTS (SELECT FROM integrations.stream_state WHERE connection = %(connection)s AND last_success > %(since)s)
 """
 
+# Whether the source has taken another change of the same sort since it refused this one the last time.
+TAKEN_SINCE = """
+SELECT EXISTS (SELECT FROM integrations.outbox o
+               WHERE o.connection = r.connection AND o.stream = r.stream AND o.operation = r.operation
+                 AND o.id <> r.id AND o.outcome = 'sent'
+                 AND coalesce(o.answered_at, o.finished_at) > (r.reason ->> 'refused_at')::timestamptz)
+FROM integrations.outbox r WHERE r.id = %(id)s AND r.reason ->> 'class' = 'permission'
+"""
+
+# Why a change was merged again, as long as its stream was not read since.
+UNREAD = """
+SELECT r.reason FROM integrations.outbox r
+WHERE r.id = %(id)s AND r.reason ->> 'class' = 'conflict' AND NOT EXISTS (
+    SELECT FROM integrations.stream_state s WHERE s.connection = r.connection AND s.stream = r.stream
+      AND s.last_success > (r.reason ->> 'refused_at')::timestamptz)
+"""
+
+# Dead ones whose record was deleted at the source, by now known here too.
+GONE = """
+SELECT o.id FROM integrations.dead_letter d
+JOIN integrations.outbox o ON o.id = d.origin_id AND o.status = 'dead' AND o.operation <> 'create'
+JOIN integrations.link l ON l.connection = o.connection AND l.stream = o.stream AND l.external_id = o.external_id
+WHERE d.origin = 'outbox' AND d.connection = %(connection)s AND d.status = 'open' AND l.deleted_at IS NOT NULL
+"""
+
 # A bounded piece: each push takes one away.
 PRUNE = """
 DELETE FROM integrations.outbox WHERE id IN (
@@ -146,8 +173,8 @@ UPDATE integrations.outbox SET status = 'queued', tries = %(tries)s, merges = 0,
 WHERE id = %(id)s AND status = 'dead' RETURNING id
 """
 NOT_THERE = """
-UPDATE integrations.outbox SET status = 'queued', next_try_at = NULL, reason = NULL, finished_at = NULL,
-    first_sent_at = NULL
+UPDATE integrations.outbox SET status = 'queued', tries = %(tries)s, next_try_at = NULL, reason = NULL,
+    finished_at = NULL, first_sent_at = NULL
 WHERE id = %(id)s AND status IN ('parked', 'unsure') RETURNING id
 """
 DISCARD = """
@@ -176,6 +203,9 @@ SILENT = {
     "who": "nobody",
     "next": "it is settled by itself, as far as the source allows",
 }
+
+
+RECORD_GONE = {"message": "the record is no longer at the source"}
 
 
 @dataclass(slots=True)
@@ -398,6 +428,26 @@ def is_alive(session: psycopg.Connection[Any], one: Change) -> bool:
     return bool(row and row[0])
 
 
+def is_taken_since(session: psycopg.Connection[Any], one: Change) -> bool:
+    """Whether the source has taken another such change since it refused this one the last time, so that this one alone
+    isn't allowed."""
+    row = session.execute(TAKEN_SINCE, {"id": one.id}).fetchone()
+    return bool(row and row[0])
+
+
+def unread_conflict(session: psycopg.Connection[Any], one: Change) -> dict[str, Any] | None:
+    """Why it was merged again, as long as its stream was not read since; else None."""
+    row = session.execute(UNREAD, {"id": one.id}).fetchone()
+    return row[0] if row else None
+
+
+def close_gone(session: psycopg.Connection[Any], connection: str) -> list[int]:
+    """Gives up what was dead, and whose record is no longer at the source. Raises DestinationError."""
+    with destination_errors(connection):
+        ids = [row[0] for row in session.execute(GONE, {"connection": connection})]
+    return discard(session, ids, RECORD_GONE) if ids else []
+
+
 def prune(session: psycopg.Connection[Any]) -> int:
     """Removes a bounded number of changes that ended longer than ``limits.OUTBOX_DAYS`` ago. Returns how many.
 
@@ -412,7 +462,7 @@ def retry(session: psycopg.Connection[Any], ids: Collection[int]) -> list[int]:
     with destination_errors("outbox"), session.transaction():
         lock_places(session, ids)
         found = [row[0] for row in session.execute(HURRY, {"ids": list(ids)})]
-        revived = [id for id in sorted(ids) if revive(session, id)]
+        revived = [id for id in sorted(ids) if queued_anew(session, REVIVE, id)]
         session.execute(CLOSE_LETTER, {"ids": revived, "status": "replayed"})
     return found + revived
 
@@ -422,20 +472,20 @@ def lock_places(session: psycopg.Connection[Any], ids: Collection[int]) -> None:
         session.execute(LOCK, (connection,))
 
 
-def revive(session: psycopg.Connection[Any], id: int) -> bool:
+def queued_anew(session: psycopg.Connection[Any], statement: str, id: int) -> bool:
     """Where a later change of the record waits untried, this one goes before it."""
     try:
         with session.transaction():
-            return session.execute(REVIVE, {"id": id, "tries": 0}).fetchone() is not None
+            return session.execute(statement, {"id": id, "tries": 0}).fetchone() is not None
     except errors.UniqueViolation:
-        return session.execute(REVIVE, {"id": id, "tries": 1}).fetchone() is not None
+        return session.execute(statement, {"id": id, "tries": 1}).fetchone() is not None
 
 
 def not_there(session: psycopg.Connection[Any], id: int) -> bool:
     """A person says that a parked or unsure change was not done: it is sent again. False where it is neither."""
     with destination_errors("outbox"), session.transaction():
         lock_places(session, [id])
-        return session.execute(NOT_THERE, {"id": id}).fetchone() is not None
+        return queued_anew(session, NOT_THERE, id)
 
 
 def claim(

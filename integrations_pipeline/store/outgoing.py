@@ -72,7 +72,7 @@ FROM (SELECT) AS once
 LEFT JOIN integrations.merge_state m ON m.connection = %(connection)s AND m.stream = %(stream)s
 """
 
-PAUSING = ["rate_limited", "transient", "breaker_open", "credentials"]
+PAUSING = ["rate_limited", "transient", "breaker_open", "credentials", "permission"]
 """Reasons that would meet every change of the connection."""
 
 

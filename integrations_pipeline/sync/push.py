@@ -113,6 +113,8 @@ def push(
         work = Pushing(connection, client, store, kinds, rivals, run_id, clock, result, session, sessions)
         try:
             work.run(limit)
+            work.tell_denied()
+            outbox.close_gone(session, connection.name)
             outbox.prune(session)
         except IntegrationError as error:
             result.error = result.error or error
@@ -178,6 +180,11 @@ class Pushing:
                     self.land()
                     self.merge()
                     looked = self.clock.monotonic_seconds()
+
+    def tell_denied(self) -> None:
+        """A refusal after which nothing was taken any more: it may be everybody's."""
+        for sender in self.senders.values():
+            self.result.error = self.result.error or sender.denied
 
     def merge(self) -> int:
         """How many changes it has found."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +26,7 @@ from integrations_pipeline.spec.errors import (
     IntegrationError,
     LeaseHeld,
     NotFound,
+    PermissionDenied,
 )
 from integrations_pipeline.spec.limits import PUSH_MERGES, PUSH_TRIES
 from integrations_pipeline.store import agreeing, outbox
@@ -78,6 +79,7 @@ class Sender:
     def __init__(self, to: WrittenStream, client: Client, store: Store, sessions: Sessions, clock: Clock, run_id: UUID):
         self.to, self.client, self.store, self.sessions = to, client, store, sessions
         self.clock, self.run_id = clock, run_id
+        self.denied: PermissionDenied | None = None
 
     def send(self, changes: Sequence[Change]) -> list[str]:
         """What became of each, in a word. Raises Stopped; what was left of them is put off."""
@@ -117,6 +119,9 @@ class Sender:
         if one.tries > PUSH_TRIES and (ended := self.exhausted(one)):
             return ended
         with self.sessions.one() as session:
+            if self.to.stream.get is None and one.merges and (told := outbox.unread_conflict(session, one)):
+                outbox.put_off(session, one, told, self.clock.now() + LATER)
+                return "put_off"
             if one.first_sent_at is None:
                 return self.fix(session, one)
             record = seen_record(session, one)
@@ -132,10 +137,25 @@ class Sender:
         """Nothing was done. What would meet the others too ends the push: raises Stopped."""
         if isinstance(error, ConfigError):
             return self.put_off(one, error)
+        if isinstance(error, PermissionDenied):
+            return self.not_allowed(one, error)
         if isinstance(error, NOT_THE_CHANGES_FAULT):
             self.put_off(one, error)
             raise Stopped(error)
         return self.refused(one, error)
+
+    def not_allowed(self, one: Change, error: PermissionDenied) -> str:
+        """Of this record alone, or of all: what the source takes of the others tells. Raises Stopped at the second
+        refusal with nothing taken between."""
+        with self.sessions.one() as session:
+            alone = outbox.is_taken_since(session, one)
+        if alone:
+            return self.refused(one, error)
+        self.put_off(one, error)
+        if self.denied is not None:
+            raise Stopped(error)
+        self.denied = error
+        return "put_off"
 
     def put_off(self, one: Change, error: IntegrationError, *, counts: bool = False) -> str:
         """As if it had not been leased."""
@@ -143,10 +163,13 @@ class Sender:
         before = replace(one, first_sent_at=one.first_sent_at if one.unsure else None, tries=one.tries + counts)
         try:
             with self.sessions.one() as session:
-                outbox.put_off(session, before, error.at(one.where).as_dict(), at)
+                outbox.put_off(session, before, self.reason(one, error), at)
         except (LeaseHeld, DestinationError):
             return "taken_over"  # its lease ends by itself
         return "put_off"
+
+    def reason(self, one: Change, error: IntegrationError) -> dict[str, Any]:
+        return error.at(one.where).as_dict() | {"refused_at": self.clock.now().isoformat()}
 
     def fix(self, session: Any, one: Change) -> Ready | str:
         """At its first try: what differs by now is what is sent from now on."""
@@ -200,6 +223,8 @@ class Sender:
             return self.ready(one, record)
         if self.to.write.find is None:
             return self.park(one, "the answer of the source was lost, and it can't be asked whether it was done")
+        if (shown := self.shown_at(one)) > self.clock.now():
+            return self.wait_until(one, shown)
         ready = self.ready(one, record)
         found = self.client.find(self.to.name, ready.request)
         if found is not None:
@@ -207,6 +232,22 @@ class Sender:
         with self.sessions.one() as session:
             payload = Payload(one.operation, one.external_id, one.changes, one.before)
             return replace(ready, change=fixed(session, one, payload))
+
+    def shown_at(self, one: Change) -> datetime:
+        """From when the source surely shows what it was sent; before, not finding it says nothing."""
+        return (one.first_sent_at or one.edited_at) + timedelta(seconds=self.to.lag_seconds)
+
+    def wait_until(self, one: Change, at: datetime) -> str:
+        reason = {
+            "class": "unsure",
+            "message": "the answer of the source was lost, and it may not show the new record yet (`find.lag`)",
+            "where": one.where,
+            "who": "nobody",
+            "next": "it is looked for then",
+        }
+        with self.sessions.one() as session:
+            outbox.put_off(session, one, reason, at)
+        return "unsure"
 
     def key_is_kept(self, one: Change, after: timedelta) -> bool:
         """Whether the source surely knows the key that long from now."""
@@ -314,6 +355,7 @@ class Sender:
             self.sessions.write(note)
         except agreeing.ElsewhereError as error:
             return self.park(one, f"the source took it, and answered with another record: {error}")
+        self.denied = None
         return outcome
 
     def agreed(self, one: Change, record: Any) -> Agreed | None:
@@ -351,7 +393,7 @@ class Sender:
         """The record was changed there meanwhile: it is read again and merged, then what differs still is sent."""
         if one.operation == "create" or one.merges + 1 >= PUSH_MERGES:
             return self.refused(one, error)
-        reason, at = error.at(one.where).as_dict(), None
+        reason, at = self.reason(one, error), None
         try:
             if self.to.stream.get is not None:
                 self.read_again(one)

@@ -12,9 +12,11 @@ import pytest
 
 from integrations_pipeline.spec.limits import PUSH_MERGES, PUSH_TRIES
 from integrations_pipeline.spec.ports import Priority
+from integrations_pipeline.store import outbox
 from integrations_pipeline.store.lease import take_lease
 from integrations_pipeline.store.store import Store
 from integrations_pipeline.sync import push as pushing
+from integrations_pipeline.sync.run import sync
 from integrations_pipeline_tests.client.source import Reply, Seen, Source
 from integrations_pipeline_tests.patience import until
 from integrations_pipeline_tests.sync.provider import BATCHED, CONDITIONAL, FINDABLE, KEYED, LOST, Desk, Provider
@@ -227,7 +229,7 @@ def test_a_lost_update_and_a_lost_delete_are_simply_sent_again(desk: Desk) -> No
 
 
 def test_what_is_refused_for_good_is_a_letter_and_holds_up_nobody(desk: Desk) -> None:
-    refusals = {"Cleo": 422, "Dora": 403, "Emil": 400}
+    refusals = {"Cleo": 422, "Dora": 409, "Emil": 400}
     desk.provider.instead = lambda seen: (
         Reply({"error": "no"}, refusals[seen.json["name"]])
         if seen.method == "POST" and seen.json["name"] in refusals
@@ -286,6 +288,88 @@ def test_an_answer_lands_when_the_poll_that_held_the_stream_ends(desk: Desk) -> 
     assert desk.outbox() == [("update", "answered", "sent")]
     desk.sync()
     assert desk.outbox() == [("update", "done", "sent")]
+
+
+def test_a_retry_by_hand_does_not_look_before_the_source_would_show_it(desk: Desk) -> None:
+    """Within its read lag a search finds nothing, whatever is there."""
+    desk.write |= {**FINDABLE, "find": {**FINDABLE["find"], "lag": "1h"}}
+    lost_once()(desk.provider)
+    desk.insert("Cleo")
+    assert desk.push().changes == {"unsure": 1}
+    ((number, planned),) = desk.outbox("id, next_try_at")
+    with Store(desk.database_url) as store, store.borrow() as session:
+        assert outbox.retry(session, [number]) == [number]
+    assert desk.push().changes == {"unsure": 1}
+    assert [one.path for one in desk.sent()] == ["/people"] and not [s for s in desk.source.seen if s.path == "/find"]
+    ((status, tries, again),) = desk.outbox("status, tries, next_try_at")
+    assert (status, tries) == ("unsure", 1) and abs((again - planned).total_seconds()) < 60
+
+
+def test_a_create_parked_after_too_many_tries_is_sent_again_once_a_person_says_it_is_not_there(desk: Desk) -> None:
+    desk.write |= KEYED
+    desk.provider.instead = lambda seen: LOST if seen.method == "POST" else None
+    desk.insert("Cleo")
+    assert desk.push().changes == {"unsure": 1}
+    desk.rows("UPDATE integrations.outbox SET tries = %s", PUSH_TRIES)
+    desk.due()
+    desk.sync()
+    assert desk.push().changes == {"parked": 1}
+    desk.provider.instead = lambda seen: None
+    ((number,),) = desk.outbox("id")
+    with Store(desk.database_url) as store, store.borrow() as session:
+        assert outbox.not_there(session, number)
+    assert desk.push().changes == {"sent": 1}
+
+
+def test_a_missing_permission_for_all_kills_no_change(desk: Desk) -> None:
+    desk.provider.instead = lambda seen: Reply({"error": "scope"}, 403) if seen.method == "PATCH" else None
+    desk.rows("UPDATE canonical.person SET email = 'new'")
+    for _ in range(3):
+        found = desk.push()
+        assert (found.status, found.error and found.error.error_class) == ("failed", "permission")
+        desk.due()
+    assert desk.outbox("status, tries, reason ->> 'class'") == [("queued", 0, "permission")] * 2
+    desk.provider.instead = lambda seen: None
+    assert desk.push().changes == {"sent": 2}
+
+
+def test_one_record_that_may_not_be_written_holds_up_no_other(desk: Desk) -> None:
+    desk.provider.instead = lambda seen: Reply({}, 403) if (seen.method, seen.path) == ("PATCH", "/people/p1") else None
+    desk.rows("UPDATE canonical.person SET email = 'new'")
+    assert desk.push().changes == {"put_off": 1, "sent": 1}
+    desk.edit("Bert", email="newer")
+    desk.due()
+    assert desk.push().changes == {"dead": 1, "sent": 1}
+    assert desk.rows("SELECT reason ->> 'class' FROM integrations.dead_letter") == [("permission",)]
+
+
+def test_a_record_changed_there_meanwhile_waits_for_the_next_read_where_none_can_be_read_alone(desk: Desk) -> None:
+    desk.write |= CONDITIONAL
+    desk.stream = {key: value for key, value in desk.stream.items() if key != "get"}
+    desk.provider.edit("p1", name="Annabel")
+    desk.edit("Anna", email="anna@b.example")
+    assert desk.push().changes == {"merged_again": 1}
+    for _ in range(PUSH_MERGES + 1):
+        desk.due()
+        assert desk.push().changes == {"put_off": 1}
+    assert len(desk.sent()) == 1
+    desk.sync()
+    desk.due()
+    assert desk.push().changes == {"sent": 1}
+    assert desk.provider.people["p1"] | {"name": "Annabel", "email": "anna@b.example"} == desk.provider.people["p1"]
+
+
+def test_a_dead_letter_is_closed_once_its_record_is_known_to_be_gone(desk: Desk) -> None:
+    desk.stream = {**desk.stream, "deletes": {"snapshot": "1h", "at_most": "100%"}}
+    desk.write |= {"when_deleted": "remote_wins"}
+    del desk.provider.people["p1"]
+    desk.edit("Anna", email="anna@b.example")
+    assert desk.push().changes == {"dead": 1}
+    with desk.opened() as parts:
+        assert sync(*parts, now=True, full=True).status == "succeeded"
+    desk.push()
+    assert desk.rows("SELECT status FROM integrations.dead_letter") == [("discarded",)]
+    assert desk.outbox("status, reason ->> 'message'") == [("discarded", "the record is no longer at the source")]
 
 
 def test_credentials_that_are_refused_cost_no_try(desk: Desk) -> None:
