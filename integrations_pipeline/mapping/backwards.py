@@ -185,6 +185,8 @@ def ours_of(name: str, spec: MapField, target: Declared, declared: dict[tuple[st
         if theirs.setdefault(encode(our), their) is not their:
             raise ConfigError(f"write.fields: {name} has several values that become {said(our)}")
     other = list(forms({MISSING: spec.else_}, form_of)) if "else_" in spec.model_fields_set else []
+    if other and encode(other[0][1]) in theirs:
+        raise ConfigError(f"write.fields: {name} has an `else` that is also the value {said(other[0][1])}")
     return Ours(theirs, other[0][1] if other else MISSING)
 
 

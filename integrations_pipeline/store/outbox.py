@@ -128,6 +128,18 @@ SELECT EXISTS (SELECT FROM integrations.outbox
     OR EXISTS (SELECT FROM integrations.stream_state WHERE connection = %(connection)s AND last_success > %(since)s)
 """
 
+# Whether a new record that is waited for waits for one of its own, and so on, back to the first.
+LEADS_BACK = """
+WITH RECURSIVE awaited (id) AS (
+    SELECT %(awaited)s
+    UNION
+    SELECT o.reason ->> 'waits_for' FROM awaited a
+    JOIN integrations.outbox o ON o.canonical_id = a.id::uuid AND o.connection = %(connection)s
+      AND o.operation = 'create' AND o.status IN ('queued', 'sending') AND o.reason ->> 'class' = 'reference'
+)
+SELECT EXISTS (SELECT FROM awaited WHERE id = %(own)s)
+"""
+
 # Whether the source has taken another change of the same sort since it refused this one the last time.
 TAKEN_SINCE = """
 SELECT EXISTS (SELECT FROM integrations.outbox o
@@ -425,6 +437,13 @@ def is_alive(session: psycopg.Connection[Any], one: Change) -> bool:
     """Whether the source has answered anything else since the change was sent first."""
     given = {"connection": one.connection, "id": one.id, "since": one.first_sent_at}
     row = session.execute(ALIVE, given).fetchone()
+    return bool(row and row[0])
+
+
+def leads_back(session: psycopg.Connection[Any], one: Change, awaited: str) -> bool:
+    """Whether the record that a change waits for is itself, or waits for it too."""
+    given = {"awaited": awaited, "connection": one.connection, "own": str(one.canonical_id)}
+    row = session.execute(LEADS_BACK, given).fetchone()
     return bool(row and row[0])
 
 

@@ -12,6 +12,8 @@ from psycopg.rows import args_row
 from psycopg.types.json import set_json_loads
 
 from integrations_pipeline.spec.decoding import decode
+from integrations_pipeline.store.outbox import COLUMNS, Change, Payload, change
+from integrations_pipeline.store.quarantine import jsonb_text
 from integrations_pipeline.store.tables import raw_table
 
 # Per sort of outcome the first records in the order of their keys, as (sort, id, before, after, reason).
@@ -63,6 +65,15 @@ SELECT CASE WHEN status = 'parked' THEN 'parked' ELSE operation || 'd' END, coun
 WHERE connection = %(connection)s AND stream = %(stream)s AND status IN ('queued', 'sending', 'unsure', 'parked')
 GROUP BY 1
 """
+UNTRIED = f"""
+SELECT {COLUMNS} FROM integrations.outbox
+WHERE connection = %(connection)s AND stream = %(stream)s AND status = 'queued' AND first_sent_at IS NULL
+"""
+SENT = """
+UPDATE integrations.outbox SET status = %(status)s, operation = %(operation)s, external_id = %(external_id)s,
+    changes = %(changes)s::jsonb, before = %(before)s::jsonb
+WHERE id = %(id)s
+"""
 LEAVING_SAMPLES = """
 SELECT sort, id, before, after, reason FROM (
     SELECT operation || 'd' AS sort, coalesce(external_id, canonical_id::text) AS id,
@@ -108,6 +119,20 @@ def brought(
     found = session.cursor(row_factory=args_row(Sample)).execute(query, {**values, "stage": stage}).fetchall()
     row = session.execute(CONFLICTS, values).fetchone()
     return (row[0] if row else 0), found
+
+
+def untried(session: psycopg.Connection[Any], connection: str, stream: str) -> list[Change]:
+    """Changes of which it isn't fixed yet what is sent."""
+    rows = session.execute(UNTRIED, {"connection": connection, "stream": stream}).fetchall()
+    return [change(row) for row in rows]
+
+
+def rehearse(session: psycopg.Connection[Any], one: Change, payload: Payload | None) -> None:
+    """As a push would leave it: what is sent of it, or nothing."""
+    kept = payload or Payload(one.operation, one.external_id, one.changes, one.before)
+    given = kept._asdict() | {"id": one.id, "status": "queued" if payload is not None else "done"}
+    texts = {name: jsonb_text(given[name]) for name in ("changes", "before")}
+    session.execute(SENT, given | texts)
 
 
 def leaving(

@@ -17,14 +17,16 @@ from integrations_pipeline.client import Client
 from integrations_pipeline.mapping import Mapping as Mapped
 from integrations_pipeline.spec.clock import SystemClock
 from integrations_pipeline.spec.connection import Connection, Kind
-from integrations_pipeline.spec.errors import ConfigError, IntegrationError
+from integrations_pipeline.spec.errors import ConfigError, DataError, IntegrationError
 from integrations_pipeline.spec.limits import PLAN_REQUESTS, PLAN_ROWS
 from integrations_pipeline.spec.ports import Priority
 from integrations_pipeline.spec.streams import Stream
 from integrations_pipeline.store.lease import Lease, take_lease
 from integrations_pipeline.store.limiter import seconds_for
-from integrations_pipeline.store.planned import Sample, brought, holds_more, leaving
+from integrations_pipeline.store.outgoing import compare
+from integrations_pipeline.store.planned import Sample, brought, holds_more, leaving, rehearse, untried
 from integrations_pipeline.store.rehearsing import Rehearsal, rehearsal
+from integrations_pipeline.store.sessions import exact
 from integrations_pipeline.store.state import read_state
 from integrations_pipeline.store.store import Store
 from integrations_pipeline.sync.merge import merge
@@ -32,7 +34,9 @@ from integrations_pipeline.sync.progress import Unwatched
 from integrations_pipeline.sync.replaying import Replayed, Spent
 from integrations_pipeline.sync.result import StreamResult
 from integrations_pipeline.sync.run import StreamJob, choose, rarely_collected, refuse_unfit
+from integrations_pipeline.sync.sending import planned, sendable
 from integrations_pipeline.sync.shape import Following
+from integrations_pipeline.sync.written import WrittenStream
 
 SAMPLES = 3
 """Of each sort."""
@@ -214,12 +218,25 @@ class Rehearsing:
                 conflicts, one.samples_in = brought(*asked, run_id, mapped=stream.map is not None, samples=SAMPLES)
                 one.incoming = incoming(stream, result, conflicts)
                 if stream.write is not None:
+                    self.fix(session, name)
                     one.outgoing, one.samples_out = leaving(*asked, samples=SAMPLES)
                     one.writes = writes_for(stream, one.outgoing)
                 one.reads, one.share = extent(one.read)
                 found.streams.append(one)
             self.time(session, found)
         return found
+
+    def fix(self, session: Any, name: str) -> None:
+        """What waits becomes what a push would send of it; what it would send nothing of, or refuse, isn't told."""
+        to = WrittenStream(self.connection, name, self.kinds)
+        for one in untried(exact(session), self.connection.name, name):
+            compared = compare(session, one, to.kind, to.writeback)
+            record = compared.record if compared is not None else None
+            try:
+                payload = sendable(to, planned(to, one, compared), record)
+            except DataError:
+                payload = None
+            rehearse(session, one, payload)
 
     def time(self, session: Any, found: Plan) -> None:
         """The longest of what the limits allow and what the source took to answer."""

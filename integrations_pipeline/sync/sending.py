@@ -174,21 +174,30 @@ class Sender:
     def fix(self, session: Any, one: Change) -> Ready | str:
         """At its first try: what differs by now is what is sent from now on."""
         found = compare(session, one, self.to.kind, self.to.writeback)
-        payload = planned(self.to, one, found)
+        payload = self.outside_circles(session, one, planned(self.to, one, found))
         record = found.record if found is not None else None
-        if payload is not None and payload.operation != "delete":
-            if waits := unknown_reference(payload):
-                return self.wait_for(session, one, *waits)
-            left_out = self.to.backwards.payload(payload.changes, record).left_out
-            changes = {name: value for name, value in payload.changes.items() if name not in left_out}
-            payload = payload._replace(changes=changes) if changes else None
+        if payload is not None and (waits := next(iter(unknown_references(payload).items()), None)):
+            return self.wait_for(session, one, *waits)
+        payload = sendable(self.to, payload, record)
         if payload is None:
             outbox.mark_done(session, one, "nothing_to_send")
             return "nothing_to_send"
         return self.ready(fixed(session, one, payload), record)
 
+    def outside_circles(self, session: Any, one: Change, payload: Payload | None) -> Payload | None:
+        """New records that point to each other would wait for ever: such a reference is empty at first, and an update
+        brings it once both are there."""
+        if payload is None or payload.operation != "create":
+            return payload
+        circles = {
+            name: None
+            for name, awaited in unknown_references(payload).items()
+            if outbox.leads_back(session, one, awaited)
+        }
+        return payload._replace(changes={**payload.changes, **circles})
+
     def ready(self, one: Change, record: dict[str, Any] | None) -> Ready:
-        body = self.to.backwards.payload(one.changes, record).body if one.operation != "delete" else {}
+        body = self.to.body(one.operation, one.changes, record) if one.operation != "delete" else {}
         return Ready(
             one,
             Request(
@@ -489,9 +498,20 @@ def values_of(to: WrittenStream, found: Compared, base: Mapping[str, Any]) -> di
     return {name: value if name in own or name not in base else base[name] for name, value in found.ours.items()}
 
 
-def unknown_reference(payload: Payload) -> tuple[str, str] | None:
-    """A field, and the canonical id it points to, that the source has no id for yet."""
-    for name, value in payload.changes.items():
-        if isinstance(value, dict) and value.keys() == {"canonical_id"}:
-            return name, str(value["canonical_id"])
-    return None
+def sendable(to: WrittenStream, payload: Payload | None, record: dict[str, Any] | None) -> Payload | None:
+    """Without what has no value of theirs; None where nothing is left. Raises DataError as ``Backwards`` does."""
+    if payload is None or payload.operation == "delete":
+        return payload
+    known = {name: value for name, value in payload.changes.items() if name not in unknown_references(payload)}
+    left_out = to.backwards.payload(known, record).left_out
+    changes = {name: value for name, value in payload.changes.items() if name not in left_out}
+    return payload._replace(changes=changes) if changes else None
+
+
+def unknown_references(payload: Payload) -> dict[str, str]:
+    """Fields, and the canonical ids they point to, that the source has no ids for yet."""
+    return {
+        name: str(value["canonical_id"])
+        for name, value in payload.changes.items()
+        if isinstance(value, dict) and value.keys() == {"canonical_id"}
+    }

@@ -21,6 +21,7 @@ from integrations_pipeline.spec.paths import MISSING
 from integrations_pipeline.spec.values import version_text
 from integrations_pipeline.spec.write import Operation, Write
 from integrations_pipeline.store.agreed import Writeback, writeback_of
+from integrations_pipeline.store.shaping import RawRow
 from integrations_pipeline.sync.retrying import lenient
 from integrations_pipeline.sync.shape import Shaper, raw_row
 
@@ -77,9 +78,26 @@ class WrittenStream:
             return Agreed(accepted.external_id, None, None, whole=False)
         if accepted.deleted:
             return Agreed(accepted.external_id, None, version)
-        mapped = self._shaper.mapping.apply(accepted.record)
-        theirs = None if mapped.problems else self._shaper.shaped(raw_row(accepted), mapped).base
-        return Agreed(accepted.external_id, theirs, version)
+        return Agreed(accepted.external_id, self.theirs(raw_row(accepted)), version)
+
+    def theirs(self, row: RawRow) -> dict[str, Any] | None:
+        """A record in the form of a link's base; None where it can't be mapped."""
+        mapped = self._shaper.mapping.apply(row.payload or {})
+        return None if mapped.problems else self._shaper.shaped(row, mapped).base
+
+    def body(self, operation: str, changes: Mapping[str, Any], record: Any) -> dict[str, Any]:
+        """What is sent. Of what replaces the whole record a value that reads as the record's does now goes just as it
+        stands there, not in our form of it."""
+        body = self.backwards.payload(changes, record).body
+        if operation != "update" or not self.write.replaces("update") or record is None:
+            return body
+        theirs = self.theirs(RawRow("", record, "", b"", deleted=False, stamp="")) or {}
+        for name, path in self.sources.items():
+            if path is None or name not in changes or theirs.get(name, MISSING) != changes[name]:
+                continue
+            if (held := path.get(record)) is not MISSING:
+                path.put(body, held)
+        return body
 
     def is_whole(self, answer: Any, sent: Mapping[str, Any], before: Any) -> bool:
         """Whether it holds all that the map reads of the record; a field without a value may be left out."""

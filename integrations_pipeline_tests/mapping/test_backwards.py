@@ -175,6 +175,7 @@ def test_a_value_that_the_source_has_no_form_for(name: str, spec: Any, declared:
         ({"s": {"join": ["a", "b"]}}, {}, "s uses join"),
         ({"s": {"from": "a", "values": {"x": 1, "y": "1"}}}, {}, "s has several values that become"),
         ({"d": {"from": "a", "values": {"x": "1.0", "y": 1}}}, {}, "d has several values that become '1'"),
+        ({"d": {"from": "a", "values": {"x": "1.0"}, "else": 1}}, {}, "d has an `else` that is also the value '1'"),
         ({"s": "a", "i": "a"}, {}, "i comes from a, which s writes already"),
         ({"t": {"from": "a", "apply": [{"timestamp": ["%H:%M", "UTC"]}]}}, {}, "doesn't name its day"),
         ({"d": {"from": "a", "apply": [{"minor_units": "cur"}]}}, {}, "a new record's cur isn't known"),

@@ -387,6 +387,7 @@ CASES: dict[str, list[tuple[str, str, str]]] = {
             ("{value: x}", "is a fixed value"),
             ("{from: a, where: {b: 1}, take: c}", "is one item of a list"),
             ("{from: a, values: {x: one, y: one}}", "has several values that become 'one'"),
+            ("{from: a, values: {x: one, y: two}, else: one}", "has several values that become 'one', `else` counted"),
             ("a.0.b", "comes from a.0.b, which is no key of an object"),
             ('{from: a, values: {x: 1, y: "1"}}', "has several values that become 1"),
             ("{from: a, apply: [{date: '%d.%m'}]}", "uses date: a time written as %d.%m doesn't name its day"),

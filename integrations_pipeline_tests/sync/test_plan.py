@@ -189,6 +189,24 @@ def test_both_directions_are_told_before_they_happen(world: World) -> None:
     ]
 
 
+def test_what_a_push_would_not_send_is_in_no_plan(world: World) -> None:
+    """No value of theirs stands for it, or it was taken back before it left."""
+    stage = {"from": "stage", "values": {"a": "first", "b": "second"}, "else": "other"}
+    mapped = {"to": "person", "fields": {**PEOPLE["map"]["fields"], "stage": stage}}  # type: ignore[dict-item]
+    world.streams["people"] = {**PEOPLE, "map": mapped}
+    world.sync()
+    world.edit("UPDATE canonical.person SET stage = 'other' WHERE name IN ('n1', 'n2')")
+    world.edit("UPDATE canonical.person SET name = 'here' WHERE name = 'n2'")
+    world.edit("UPDATE canonical.person SET name = 'brief' WHERE name = 'n3'")
+    world.run(lambda connection, _, store, kinds: merge(connection, store, kinds))
+    world.edit("UPDATE canonical.person SET name = 'n3' WHERE name = 'brief'")
+    (one,) = world.plan().streams
+    assert (one.outgoing.get("updated"), one.writes) == (1, 1)
+    assert [(sample.id, sample.after) for sample in one.samples_out] == [("2", {"name": "here"})]
+    world.written = []
+    assert world.run(push).changes["sent"] == 1 and world.written == ["PATCH"]
+
+
 def test_lists_below_records_that_are_not_here_yet(world: World) -> None:
     """Parents are read first, in a rehearsal of their own; a cursor's windows and their children follow."""
     world.streams["notes"] = NOTES

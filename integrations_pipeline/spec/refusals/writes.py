@@ -8,6 +8,7 @@ from typing import Any
 
 from integrations_pipeline.spec.connection import Kind
 from integrations_pipeline.spec.mapping import NOT_INVERTIBLE, MapField, time_argument
+from integrations_pipeline.spec.paths import MISSING
 from integrations_pipeline.spec.placeholders import names_in
 from integrations_pipeline.spec.refusals.checked import Checked, Told, refusal
 from integrations_pipeline.spec.streams import Stream
@@ -71,12 +72,11 @@ def why_ambiguous(name: str, field: MapField, stream: Stream, kind: Kind | None)
     """Two values of theirs for one of ours, or two of our fields for one of theirs."""
     target = kind.fields.get(name) if kind else None
     plain = target is not None and target.type == "string"
-    ours = [str(our) if plain and not isinstance(our, bool) else repr(our) for our in (field.values or {}).values()]
-    twice = next(
-        (our for our, again in zip((field.values or {}).values(), ours, strict=True) if ours.count(again) > 1), None
-    )
-    if twice is not None:
-        return f"has several values that become {twice!r}: it isn't known which to send"
+    given = [*(field.values or {}).values(), *([field.else_] if "else_" in field.model_fields_set else [])]
+    ours = [str(our) if plain and not isinstance(our, bool) else repr(our) for our in given]
+    twice = next((our for our, again in zip(given, ours, strict=True) if ours.count(again) > 1), MISSING)
+    if twice is not MISSING:
+        return f"has several values that become {twice!r}, `else` counted: it isn't known which to send"
     declared = stream.fields.get(str(field.from_))
     form = first_format(declared.formats) if declared else "iso"
     if declared and declared.type in TIMES and not holds_day(form):
