@@ -31,6 +31,7 @@ def named_paths(stream: Stream) -> Iterator[Path]:
 
 
 def mapped_paths(stream: Stream) -> Iterator[Path]:
+    """Every path of a record that its mapping reads."""
     for field in stream.map.fields.values() if stream.map else ():
         yield from (path for path in (field.from_, *(field.first or ()), *(field.join or ())) if path)
         for step in field.apply:

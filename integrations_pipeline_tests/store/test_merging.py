@@ -284,7 +284,7 @@ def test_what_a_source_would_not_take_waits_for_a_person(connect, look, known):
 def test_a_row_read_before_our_write_is_late(connect, look, known):
     edit(look, name="written")
     find(connect, writing())
-    answered(connect, look, version="5")
+    answered(connect, look, {"email": "a@x", "name": "written", "worth": "1"}, version="5")
     with run(connect) as lease:
         late = shaped("1", "4", email="a@x", name="read before", worth=ONE)
         assert shape(lease, writing(), late) == {"unchanged": 1}
