@@ -30,8 +30,9 @@ from integrations_pipeline.spec.decoding import encode_sorted
 from integrations_pipeline.spec.errors import IntegrationError
 from integrations_pipeline.spec.limits import DATA_SECONDS
 from integrations_pipeline.store import records
+from integrations_pipeline.store.agreed import writeback_of
 from integrations_pipeline.store.breaker import read_breakers
-from integrations_pipeline.store.edits import Operation, edit_of_key, follow, note_edit, one_edit
+from integrations_pipeline.store.edits import Edit, Operation, edit_of_key, follow, note_edit, one_edit
 from integrations_pipeline.store.freshness import read_freshness
 from integrations_pipeline.store.records import Record
 from integrations_pipeline.store.store import Store
@@ -197,11 +198,22 @@ class Data:
                 raise Told(
                     404, "not_found", f"no change {edit_id} is known", next="take the `change` of an edit's answer"
                 )
-            rows = [standing(row) for row in follow(session, edit, self.doors.written(edit.kind))]
+            rows = [standing(row) for row in self._followed(session, edit)]
         words = {row["status"] for row in rows}
         status = "attention" if words & {*ATTENTION} else "done" if words <= {*SETTLED} else "pending"
         told = {name: getattr(edit, name) for name in ("id", "kind", "record_id", "operation", "edited_at")}
         return answer(200, {**told, "status": status, "connections": rows})
+
+    def _followed(self, session: Any, edit: Edit) -> list[dict[str, Any]]:
+        kind, connections = self.doors.kinds.get(edit.kind), self.doors.connections
+        if kind is None:
+            return []
+        places = {
+            (name, stream): writeback
+            for name, stream in self.doors.written(edit.kind)
+            if (writeback := writeback_of(connections[name].streams[stream])) is not None
+        }
+        return follow(session, edit, kind, places)
 
     def _kind(self, http: Request) -> Kind:
         name = http.path_params["kind"]

@@ -69,12 +69,13 @@ SET base = link.base || excluded.base, sent = nullif((coalesce(link.sent, '{}') 
         || coalesce(excluded.sent, '{}'), '{}'),
     pending = nullif(link.pending - %(fields)s::text[], '{}'),
     answered_version = coalesce(excluded.answered_version, link.answered_version),
-    deleted_at = CASE WHEN %(creates)s THEN NULL ELSE link.deleted_at END
+    deleted_at = CASE WHEN %(creates)s THEN NULL ELSE link.deleted_at END,
+    deleted_here = link.deleted_here AND NOT %(creates)s
 """
 
 # Dead links of the same record: it was created anew, and isn't asked for again.
 ANEW = """
-UPDATE integrations.link SET recheck = false
+UPDATE integrations.link SET recheck = false, deleted_here = false
 WHERE connection = %(connection)s AND stream = %(stream)s AND canonical_id = %(canonical_id)s AND deleted_at IS NOT NULL
 """
 
@@ -109,7 +110,7 @@ WHERE connection = %(connection)s AND stream = %(stream)s AND external_id = %(ex
 NEWER = "SELECT {theirs_at} >= edited_at FROM {canonical} WHERE id = %(canonical_id)s"
 
 UNLINK = """
-UPDATE integrations.link SET deleted_at = now(), recheck = false
+UPDATE integrations.link SET deleted_at = now(), deleted_here = true, recheck = false
 WHERE connection = %(connection)s AND stream = %(stream)s AND external_id = %(external_id)s AND deleted_at IS NULL
 """
 

@@ -39,7 +39,7 @@ FROM integrations.stream_state WHERE connection = %(connection)s AND stream = %(
 """
 
 # What may differ, ours beside what was last agreed. A dead link asks for its record only after a decision to create it
-# anew.
+# anew, or where we had deleted it there: what lives here was brought back since.
 COMPARED = """
 WITH touched AS MATERIALIZED (
     SELECT id FROM {canonical} WHERE edit_stamp >= %(since)s::xid8
@@ -65,7 +65,8 @@ WITH touched AS MATERIALIZED (
         WHERE l.connection = %(connection)s AND l.stream = %(stream)s AND l.deleted_at IS NULL
         ORDER BY l.external_id LIMIT 1) AS l ON true
     LEFT JOIN LATERAL (
-        SELECT bool_or(d.recheck) AS recheck FROM (SELECT * FROM integrations.link WHERE canonical_id = c.id OFFSET 0) d
+        SELECT bool_or(d.recheck OR d.deleted_here) AS recheck
+        FROM (SELECT * FROM integrations.link WHERE canonical_id = c.id OFFSET 0) d
         WHERE d.connection = %(connection)s AND d.stream = %(stream)s AND d.deleted_at IS NOT NULL) AS dead ON true
 )
 """

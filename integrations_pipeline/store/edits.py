@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import args_row, dict_row
 
+from integrations_pipeline.spec.connection import Kind
 from integrations_pipeline.spec.limits import EDIT_DAYS
+from integrations_pipeline.store.agreed import Writeback, ours
+from integrations_pipeline.store.tables import canonical_table
 
 Operation = Literal["create", "update", "delete"]
 
@@ -45,6 +49,17 @@ LEFT JOIN LATERAL (
           AND (o.first_sent_at >= %(edited_at)s OR o.status = 'queued' AND o.first_sent_at IS NULL)))
     ORDER BY o.edited_at < %(edited_at)s, o.id LIMIT 1) AS o ON true
 ORDER BY w.place
+"""
+
+# Of a place where no change was made of the edit: the record's last one, where it carries what the record says by now
+# and hasn't reached the source.
+CARRIED = """
+SELECT o.id, o.operation, o.status, o.outcome, o.tries, o.next_try_at, o.reason, o.queued_at, o.finished_at
+FROM (SELECT * FROM integrations.outbox WHERE canonical_id = %(record_id)s AND connection = %(connection)s
+        AND stream = %(stream)s ORDER BY id DESC LIMIT 1) AS o
+JOIN {canonical} c ON c.id = o.canonical_id
+WHERE o.status NOT IN ('answered', 'done') AND CASE WHEN o.operation = 'delete' THEN c.deleted_at IS NOT NULL
+    ELSE c.deleted_at IS NULL AND {ours} @> coalesce(o.found, o.changes) END
 """
 
 
@@ -93,8 +108,19 @@ def one_edit(session: psycopg.Connection[Any], edit_id: UUID) -> Edit | None:
     return session.cursor(row_factory=args_row(Edit)).execute(BY_ID, (edit_id,)).fetchone()
 
 
-def follow(session: psycopg.Connection[Any], edit: Edit, places: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Where the edit stands in each (connection, stream), in their order; columns as ``FOLLOW`` names them."""
+def follow(
+    session: psycopg.Connection[Any], edit: Edit, kind: Kind, places: Mapping[tuple[str, str], Writeback]
+) -> list[dict[str, Any]]:
+    """Where the edit stands in each (connection, stream), in their order; columns as ``FOLLOW`` names them. Of an edit
+    to what was refused or given up before, or is under way, that change is told."""
     connections, streams = [one for one, _ in places], [one for _, one in places]
     values = {**edit._asdict(), "connections": connections, "streams": streams}
-    return session.cursor(row_factory=dict_row).execute(FOLLOW, values).fetchall()
+    cursor = session.cursor(row_factory=dict_row)
+    rows = cursor.execute(FOLLOW, values).fetchall()
+    for row in rows:
+        if row["status"] is None and row["looked_at"]:
+            statement = sql.SQL(CARRIED).format(
+                canonical=canonical_table(kind.kind), ours=ours(kind, places[row["connection"], row["stream"]])
+            )
+            row.update(cursor.execute(statement, edit._asdict() | row).fetchone() or {})
+    return rows

@@ -27,11 +27,15 @@ from integrations_pipeline.store.holder import Holder
 from integrations_pipeline.store.own_forms import READ_FORMS
 from integrations_pipeline.store.tables import canonical_table
 
-# A record as it was before our last write, read before and landed after it.
+# A record as it was before our last write, read before and landed after it; or before our deletion that is to land yet.
 DROP_LATE = """
 DELETE FROM shaped s USING integrations.link l
 WHERE l.connection = %(connection)s AND l.stream = %(stream)s AND l.external_id = s._key
-  AND l.deleted_at IS NULL AND s._version < l.answered_version
+  AND ((l.deleted_at IS NULL AND s._version < l.answered_version)
+       OR (l.deleted_here AND EXISTS (
+           SELECT FROM integrations.outbox o JOIN {raw} r ON r.external_id = s._key AND r.fetched_at <= l.deleted_at
+           WHERE o.canonical_id = l.canonical_id AND o.connection = l.connection AND o.stream = l.stream
+             AND o.external_id = s._key AND o.operation = 'delete' AND o.status = 'answered')))
 """
 
 # A reference that waits for its record, and was set here meanwhile: ours isn't overwritten once that record is there.
@@ -207,7 +211,7 @@ class Merging:
     def before(self) -> int:
         """Settles what both sides changed, of the rows that wait to be shaped. Returns how many were late: those are
         left out."""
-        late = self.session.execute(DROP_LATE, self.held.names).rowcount
+        late = self.session.execute(self.composed(DROP_LATE), self.held.names).rowcount
         self.session.execute(READ_FORMS, self.held.names)
         if self.writeback.references:
             self.session.execute(self.composed(SET_MEANWHILE), self.named())

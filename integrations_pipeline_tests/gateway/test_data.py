@@ -346,6 +346,9 @@ INSERT INTO integrations.outbox (connection, stream, kind, canonical_id, operati
 SELECT %s, 'things', 'thing', e.record_id, 'update', '{}', e.edited_at, %s, 'sent'
 FROM integrations.edit e WHERE e.id = %s
 """
+LOOKED = """
+UPDATE integrations.merge_state SET merged_below = pg_current_xact_id()
+"""
 MERGED = """
 INSERT INTO integrations.merge_state (connection, stream, merged_below) VALUES (%s, 'things', pg_current_xact_id())
 """
@@ -372,7 +375,17 @@ def test_an_edit_is_followed_to_each_place_it_is_written_to(api: Api) -> None:
         assert followed() == ("pending", {"a": "queued", "b": "nothing_to_send"})
         session.execute("UPDATE integrations.outbox SET status = 'dead'")
         assert followed() == ("attention", {"a": "dead", "b": "nothing_to_send"})
+        session.execute("UPDATE integrations.outbox SET changes = jsonb_build_object('name', 'n')")
+        session.execute(MERGED, ("a",))
+        place = f"/data/thing/{answer.body['data']['id']}"
+        change = api.call("PATCH", place, {"name": "n"}).body["change"]["url"]
+        session.execute(LOOKED)
+        assert followed() == ("attention", {"a": "dead", "b": "nothing_to_send"}), "the same again, which hasn't left"
+        change = api.call("PATCH", place, {"name": "other"}).body["change"]["url"]
+        session.execute(LOOKED)
+        assert followed() == ("done", {"a": "nothing_to_send", "b": "nothing_to_send"})
         session.execute("UPDATE integrations.outbox SET status = 'done'")
+        change = answer.body["change"]["url"]
         assert followed() == ("done", {"a": "done", "b": "nothing_to_send"})
 
 

@@ -515,6 +515,32 @@ def test_a_deletion_here_goes_out_and_is_not_brought_back(connect, look, known):
     assert look("SELECT deleted_at IS NOT NULL FROM integrations.link") == [(True,)]
 
 
+def test_a_deletion_taken_back_after_it_was_sent_makes_the_record_anew(connect, look, known):
+    delete(look)
+    find(connect, writing())
+    answered(connect, look)
+    assert find(connect, writing()) == {}
+    look("UPDATE canonical.customer SET deleted_at = NULL RETURNING 1")
+    assert find(connect, writing()) == {"creates": 1}
+    answered(connect, look, external_id="new")
+    edit(look, name="again")
+    assert find(connect, writing()) == {"updates": 1}
+
+
+def test_a_page_read_before_our_deletion_brings_nothing_back(connect, look, known):
+    delete(look)
+    find(connect, writing())
+    answered(connect, look)
+    look("UPDATE integrations.outbox SET status = 'answered' RETURNING 1")
+    with run(connect) as lease:
+        land_raw(lease, "1")
+        assert shape(lease, writing(), shaped("1", name="edited there")) == {"unchanged": 1}
+        assert look("SELECT deleted_at IS NOT NULL FROM canonical.customer") == [(True,)]
+        look("UPDATE raw.crm__contacts SET fetched_at = now() RETURNING 1")  # restored there, and read since
+        assert shape(lease, writing(), shaped("1", name="edited there")) == {"updated": 1}
+    assert look("SELECT deleted_at IS NULL FROM canonical.customer") == [(True,)]
+
+
 @pytest.mark.parametrize(
     ("policy", "version", "alive", "sent"),
     [
