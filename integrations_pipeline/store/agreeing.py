@@ -38,14 +38,14 @@ LEAVE = "UPDATE {canonical} SET deleted_at = now() WHERE id = %s AND deleted_at 
 # Columns that may hold a canonical record's id, by table: which of them are references is known to the maps only, but
 # nothing else has such a value.
 REFERRING = """
-SELECT c.relname, array_agg(a.attname::text ORDER BY a.attnum)
+SELECT c.relname, jsonb_object_agg(a.attname, format_type(a.atttypid, a.atttypmod))
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
 WHERE c.relnamespace = 'canonical'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
   AND a.atttypid IN ('uuid'::regtype, 'text'::regtype) AND a.attname <> 'id'
 GROUP BY c.relname ORDER BY c.relname
 """
 REFER = "UPDATE {table} SET {assignments} WHERE {any}"
-REFER_TO = "{column} = CASE WHEN {column}::text = %(other)s THEN %(survivor)s ELSE {column} END"
+REFER_TO = "{column} = CASE WHEN {column}::text = %(other)s THEN %(survivor)s::{type} ELSE {column} END"
 REFERS = "{column}::text = %(other)s"
 
 # What waited for the one that is none any more can go.
@@ -254,11 +254,13 @@ class Agreement:
         """What refers to the other one refers to the one that stays."""
         names = self.names | {"other": other, "survivor": str(self.written.canonical_id)}
         for table, found in self.session.execute(REFERRING).fetchall():
-            columns = [sql.Identifier(name) for name in found]
+            columns = [(sql.Identifier(name), sql.SQL(type_)) for name, type_ in found.items()]
             statement = sql.SQL(REFER).format(
                 table=canonical_table(table),
-                assignments=sql.SQL(", ").join(sql.SQL(REFER_TO).format(column=one) for one in columns),
-                any=sql.SQL(" OR ").join(sql.SQL(REFERS).format(column=one) for one in columns),
+                assignments=sql.SQL(", ").join(
+                    sql.SQL(REFER_TO).format(column=one, type=type_) for one, type_ in columns
+                ),
+                any=sql.SQL(" OR ").join(sql.SQL(REFERS).format(column=one) for one, _ in columns),
             )
             self.session.execute(statement, names)
         self.session.execute(WAKE, names)

@@ -48,6 +48,21 @@ def test_an_edit_leaves_and_its_echo_is_no_news(desk: Desk) -> None:
     assert not desk.push().changes and len(desk.sent()) == 1
 
 
+def test_a_create_that_was_polled_before_it_was_found_takes_its_references_along(desk: Desk) -> None:
+    desk.write |= FINDABLE
+    desk.provider.after = lambda seen: LOST if seen.method == "POST" else None
+    mine = desk.insert("Cleo", email="cleo@a.example")
+    assert desk.push().changes == {"unsure": 1}
+    desk.provider.after = lambda seen: None
+    desk.provider.add(name="Dora", boss="p3")
+    desk.sync()
+    desk.edit("Dora", email="dora@a.example")
+    desk.due()
+    assert desk.push().changes == {"read_back": 1, "sent": 1}, desk.outbox("reason ->> 'message'")
+    assert desk.rows("SELECT boss::text FROM canonical.person WHERE name = 'Dora'") == [(mine,)]
+    assert desk.provider.people["p4"]["email"] == "dora@a.example"
+
+
 def test_a_refused_change_is_sent_once_though_another_transaction_is_open(desk: Desk) -> None:
     """As any long report leaves one open: edits are looked at again until it ends."""
     desk.write |= {"update": "PUT /people/<external_id>"}
