@@ -198,22 +198,11 @@ class Data:
                 raise Told(
                     404, "not_found", f"no change {edit_id} is known", next="take the `change` of an edit's answer"
                 )
-            rows = [standing(row) for row in self._followed(session, edit)]
+            rows = [standing(row) for row in followed(self.doors, session, edit)]
         words = {row["status"] for row in rows}
         status = "attention" if words & {*ATTENTION} else "done" if words <= {*SETTLED} else "pending"
         told = {name: getattr(edit, name) for name in ("id", "kind", "record_id", "operation", "edited_at")}
         return answer(200, {**told, "status": status, "connections": rows})
-
-    def _followed(self, session: Any, edit: Edit) -> list[dict[str, Any]]:
-        kind, connections = self.doors.kinds.get(edit.kind), self.doors.connections
-        if kind is None:
-            return []
-        places = {
-            (name, stream): writeback
-            for name, stream in self.doors.written(edit.kind)
-            if (writeback := writeback_of(connections[name].streams[stream])) is not None
-        }
-        return follow(session, edit, kind, places)
 
     def _kind(self, http: Request) -> Kind:
         name = http.path_params["kind"]
@@ -279,6 +268,19 @@ def living(kind: Kind, record_id: UUID, record: Record | None) -> Record:
 def gone(status: int, kind: Kind, record_id: UUID, **more: Any) -> Told:
     message = f"{kind.kind} {record_id} is deleted" if status == 410 else f"there is no {kind.kind} {record_id}"
     return Told(status, "not_found", message, next=f"see /data/{kind.kind} for those there are", **more)
+
+
+def followed(doors: Doors, session: Any, edit: Edit) -> list[dict[str, Any]]:
+    """Where the edit stands in each place that its kind is written to."""
+    kind, connections = doors.kinds.get(edit.kind), doors.connections
+    if kind is None:
+        return []
+    places = {
+        (name, stream): writeback
+        for name, stream in doors.written(edit.kind)
+        if (writeback := writeback_of(connections[name].streams[stream])) is not None
+    }
+    return follow(session, edit, kind, places)
 
 
 def standing(row: dict[str, Any]) -> dict[str, Any]:
