@@ -14,6 +14,7 @@ from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import ConfigError, IntegrationError
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.hooks import load_hooks
+from integrations_pipeline.spec.limits import SECRET_CHARACTERS
 from integrations_pipeline.spec.loading import load_all, load_connection_and_kinds
 from integrations_pipeline.spec.ports import Priority
 from integrations_pipeline.spec.schema import SCHEMAS, json_schema
@@ -58,21 +59,28 @@ def check_all() -> list[Checked]:
 
 
 def checked(connection: Connection, doubts: Mapping[str, list[str]]) -> Checked:
-    """A good file whose hooks can be loaded, with its missing secrets and what is doubtful about it as warnings."""
+    """A good file whose hooks can be loaded, what is doubtful about it and its secrets as warnings."""
     try:
         load_hooks(connection, Home.from_environment())
     except ConfigError as error:
         return Checked(connection.name, error=error)
-    warnings = [*missing_secrets(connection), *doubts.get(connection.name, ())]
+    warnings = [*doubtful_secrets(connection), *doubts.get(connection.name, ())]
     return Checked(connection.name, connection, warnings=tuple(warnings))
 
 
-def missing_secrets(connection: Connection) -> Iterator[str]:
+def doubtful_secrets(connection: Connection) -> Iterator[str]:
+    """Those that are missing, or too short to be told from ordinary text."""
     for name, source in connection.secrets.items():
         try:
-            source.resolve(name)
+            characters = len(source.resolve(name).reveal())
         except ConfigError as error:
             yield f"{error.what}; {error.next}"
+            continue
+        if characters < SECRET_CHARACTERS:
+            yield (
+                f"secret {name} is shorter than {SECRET_CHARACTERS} characters: it can't be told from ordinary words,"
+                " so it is hidden only where a header, parameter or field says by its name that it holds a secret"
+            )
     for variable in dict.fromkeys(one.env for one in connection.alerts):
         if not os.environ.get(variable, "").strip():
             yield f"alerts go nowhere: the environment variable {variable} is not set"

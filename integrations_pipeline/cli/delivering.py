@@ -6,6 +6,7 @@ from typing import Any
 
 from integrations_pipeline.cli import output
 from integrations_pipeline.cli.naming import numbers_in
+from integrations_pipeline.client.redaction import Redactor
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.store.delivered import (
@@ -48,6 +49,7 @@ def run_show(number: int, *, json: bool) -> int:
         change = delivered_change(session, number)
     if change is None:
         raise ConfigError(f"no change has the id {number}", who=output.TYPED, next="see `integrations delivery list`")
+    change = DeliveredChange(*Redactor().document(change))
     if json:
         output.print_json({"delivery": change_document(change)})
         return 0

@@ -7,7 +7,7 @@ from typing import Any
 from integrations_pipeline.cli import output
 from integrations_pipeline.cli.deciding import Waiting, given_reason
 from integrations_pipeline.cli.opening import opened
-from integrations_pipeline.client.redaction import redactor
+from integrations_pipeline.client.redaction import redactor, redactors
 from integrations_pipeline.spec.cautions import creating_nothing
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home
@@ -54,8 +54,11 @@ def show(result: Any) -> None:
 
 
 def run_list(connection: str | None, *, status: str | None, json: bool) -> int:
-    with open_store(home=Home.from_environment()) as store, store.borrow() as session:
+    home = Home.from_environment()
+    with open_store(home=home) as store, store.borrow() as session:
         groups = change_groups(session, connection, status)
+    knows = redactors((one.connection for one in groups), home)
+    groups = [one._replace(why=knows[one.connection].text(one.why)) for one in groups]
     if json:
         output.print_json({"outbox": [group_document(one) for one in groups]})
         return 0
@@ -80,10 +83,9 @@ def group_document(one: ChangeGroup) -> dict[str, Any]:
 def run_show(number: int, *, json: bool) -> int:
     home = Home.from_environment()
     change = change_of(number, home)
-    hidden = redactor(change.connection, home)
-    changes, before = hidden.text(change.changes), hidden.text(change.before) if change.before is not None else None
+    change = OutboxChange(*redactor(change.connection, home).document(change))
     if json:
-        output.print_json({"change": change_document(change, changes, before)})
+        output.print_json({"change": change_document(change)})
         return 0
     record = change.external_id or "new"
     output.console.print(
@@ -102,17 +104,16 @@ def run_show(number: int, *, json: bool) -> int:
         reason = change.reason
         told = f" ({reason['who']}: {reason['next']})" if reason.get("who") else ""
         output.console.print(f"{reason.get('message', '')}{told}", markup=False)
-    if before is not None:
-        output.console.print(f"there: {before}", markup=False)
-    output.console.print(f"ours:  {changes}", markup=False)
+    if change.before is not None:
+        output.console.print(f"there: {change.before}", markup=False)
+    output.console.print(f"ours:  {change.changes}", markup=False)
     return 0
 
 
-def change_document(change: OutboxChange, changes: str, before: str | None) -> dict[str, Any]:
-    """``changes`` and ``before`` as texts, their secrets masked."""
+def change_document(change: OutboxChange) -> dict[str, Any]:
     times = {name: iso(value) for name, value in change._asdict().items() if name.endswith("_at")}
     ids = {"canonical_id": str(change.canonical_id), "idempotency_key": str(change.idempotency_key)}
-    return {**change._asdict(), **times, **ids, "changes": changes, "before": before}
+    return {**change._asdict(), **times, **ids}
 
 
 def change_of(number: int, home: Home) -> OutboxChange:

@@ -9,7 +9,7 @@ from uuid import uuid4
 from integrations_pipeline.cli import output
 from integrations_pipeline.cli.deciding import given_reason
 from integrations_pipeline.cli.naming import connection_of, numbers_in, place_of
-from integrations_pipeline.client.redaction import redactor
+from integrations_pipeline.client.redaction import redactor, redactors
 from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home
@@ -33,8 +33,11 @@ Chosen = dict[tuple[str, str], list[int] | None]
 
 def run_list(what: str | None, *, json: bool) -> int:
     connection, stream = place_of(what)
-    with open_store(home=Home.from_environment()) as store, store.borrow() as session:
+    home = Home.from_environment()
+    with open_store(home=home) as store, store.borrow() as session:
         groups = quarantine_groups(session, connection, stream)
+    knows = redactors((one.connection for one in groups), home)
+    groups = [Group(**knows[one.connection].document(vars(one))) for one in groups]
     if json:
         output.print_json({"quarantine": [group_document(one) for one in groups]})
         return 0
@@ -74,9 +77,9 @@ def run_show(number: int, *, json: bool) -> int:
         row = quarantined_row(session, number)
     if row is None:
         raise unknown([number])
-    payload = redactor(row.connection, home).text(row.payload)
+    row = QuarantinedRow(**redactor(row.connection, home).document(vars(row)))
     if json:
-        output.print_json({"row": row_document(row, payload)})
+        output.print_json({"row": row_document(row)})
         return 0
     known = row.external_id if row.external_id is not None else "no key could be read"
     output.console.print(f"{row.connection}/{row.stream}: {known} ({row.status}, stage {row.stage})", markup=False)
@@ -86,11 +89,11 @@ def run_show(number: int, *, json: bool) -> int:
     for one in row.reasons:
         such = f", e.g. {shown(one['field'] or '', one['sample'])!r}" if one.get("sample") else ""
         output.console.print(f"  {one['field'] or 'the row'} ({one['rule']}): {one['message']}{such}", markup=False)
-    output.console.print(payload, markup=False)
+    output.console.print(row.payload, markup=False)
     return 0
 
 
-def row_document(row: QuarantinedRow, payload: str) -> dict[str, Any]:
+def row_document(row: QuarantinedRow) -> dict[str, Any]:
     """The payload as text: it may hold what no JSON document of ours could repeat."""
     return {
         "id": row.id,
@@ -101,7 +104,7 @@ def row_document(row: QuarantinedRow, payload: str) -> dict[str, Any]:
         "status": row.status,
         "attempts": row.attempts,
         "reasons": row.reasons,
-        "payload": payload,
+        "payload": row.payload,
         "first_seen": iso(row.first_seen),
         "last_seen": iso(row.last_seen),
         "closed_at": iso(row.closed_at),

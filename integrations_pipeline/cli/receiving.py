@@ -66,9 +66,9 @@ def run_show(number: int, *, json: bool) -> int:
         event = inbox_event(session, number)
     if event is None:
         raise ConfigError(f"no event has the id {number}", who=output.TYPED, next="see `integrations inbox list`")
-    payload = redactor(event.connection, home).text(event.payload)
+    event = InboxEvent(*redactor(event.connection, home).document(event))
     if json:
-        output.print_json({"event": event_document(event, payload)})
+        output.print_json({"event": event_document(event)})
         return 0
     what = f"{event.event_type or 'no type'} {event.event_id}: {event.status}"
     output.console.print(f"{event.connection}: {what}, {event.tries} tries", markup=False)
@@ -77,13 +77,13 @@ def run_show(number: int, *, json: bool) -> int:
         output.console.print(f"{event.outcome}: {event.stream} {event.external_id}", markup=False)
     if event.reason is not None:
         output.console.print(f"{event.reason['message']} ({event.reason['who']}: {event.reason['next']})", markup=False)
-    output.console.print(payload, markup=False)
+    output.console.print(event.payload, markup=False)
     return 0
 
 
-def event_document(event: InboxEvent, payload: str) -> dict[str, Any]:
+def event_document(event: InboxEvent) -> dict[str, Any]:
     times = {name: iso(getattr(event, name)) for name in ("received_at", "next_try_at", "finished_at")}
-    return {**event._asdict(), **times, "payload": payload}
+    return {**event._asdict(), **times}
 
 
 EVENTS = Waiting("event", ids_of, "see `integrations inbox list`; one that a run holds is left alone")

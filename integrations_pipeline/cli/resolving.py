@@ -10,9 +10,9 @@ from typing import Any
 
 from integrations_pipeline.cli import output
 from integrations_pipeline.cli.naming import numbers_in, place_of
-from integrations_pipeline.client.redaction import redactor
+from integrations_pipeline.client.redaction import Redactor, redactor, redactors
 from integrations_pipeline.spec.connection import Connection, Kind
-from integrations_pipeline.spec.decoding import decode, encode
+from integrations_pipeline.spec.decoding import encode
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_all
@@ -28,8 +28,11 @@ LONG_CHARACTERS = 60
 
 def run_list(what: str | None, *, json: bool) -> int:
     connection, stream = place_of(what)
-    with open_store(home=Home.from_environment()) as store, store.borrow() as session:
+    home = Home.from_environment()
+    with open_store(home=home) as store, store.borrow() as session:
         found = open_conflicts(session, connection, stream)
+    knows = redactors((one.connection for one in found), home)
+    found = [without_secrets(one, knows[one.connection]) for one in found]
     if json:
         output.print_json({"conflicts": [document(one, masked=True) for one in found]})
         return 0
@@ -62,9 +65,7 @@ def run_show(number: int, *, json: bool) -> int:
     home = Home.from_environment()
     with open_store(home=home) as store, store.borrow() as session:
         found = known(one_conflict(session, number), number)
-    hide = redactor(found.connection, home)
-    texts = {side: hide.text(encode({found.field: getattr(found, side)}).decode()) for side in SIDES}
-    found = replace(found, **{side: decode(text.encode())[found.field] for side, text in texts.items()})
+    found = without_secrets(found, redactor(found.connection, home))
     if json:
         output.print_json({"conflict": document(found)})
         return 0
@@ -81,6 +82,12 @@ def run_show(number: int, *, json: bool) -> int:
         for line in differences(name, values):
             output.console.print(line, markup=False)
     return 0
+
+
+def without_secrets(one: OpenConflict, knows: Redactor) -> OpenConflict:
+    """Also where the field's name says that it holds one."""
+    values = {side: knows.document({one.field: getattr(one, side)})[one.field] for side in SIDES}
+    return replace(one, **values, reason=knows.text(one.reason))
 
 
 def fields_of(one: OpenConflict) -> dict[str, dict[str, Any]]:

@@ -25,6 +25,7 @@ class Answer:
     url: str = field(repr=False)  # may hold a credential: only for joining links
     cookies: tuple[str, ...] = field(default=(), repr=False)  # each Set-Cookie as it came
     call: int | None = None  # its entry in the call log
+    repeats: bool = False  # whether it may repeat the credentials that it was asked with
 
     def read(self, place: ReadPlace, parent: Any = None) -> Any:
         """The value at a place of this answer, or of the parent record it was asked for, else MISSING."""

@@ -21,7 +21,7 @@ from integrations_pipeline.client.page import Page
 from integrations_pipeline.client.probe import number_of
 from integrations_pipeline.client.proving import Means, proof_of
 from integrations_pipeline.client.records import items_of
-from integrations_pipeline.client.redaction import Redactor
+from integrations_pipeline.client.redaction import redactor_of
 from integrations_pipeline.client.renewal import Renewable
 from integrations_pipeline.client.request import Request, RequestBuilder
 from integrations_pipeline.client.session import HttpSession
@@ -68,7 +68,7 @@ class Client:
         self._hooks = load_hooks(connection, Home.from_environment()) if connection.hooks.model_fields_set else {}
         self._builder = RequestBuilder(api, secrets, self._hooks.get("request"))
         self._session = HttpSession(max_bytes=api.max_response, connections=max(api.concurrency, READ_AHEAD_PAGES) + 1)
-        redactor = Redactor(secrets.values())
+        redactor = self._redactor = redactor_of(connection, secrets)
         self._log = log or Unlogged()
         every_body = connection.log_bodies == "all"
         make = partial(
@@ -137,10 +137,13 @@ class Client:
         if not isinstance(record, dict):
             where = f"{asked.where} {answer.request}"
             raise ContractError("the answer holds no object, where the record should be", where=where)
-        return self._hooked(record, stream_name, stream) if "record" in self._hooks else record
+        found: dict[str, Any] = self.as_read(stream_name, record)
+        return found
 
     def as_read(self, stream_name: str, record: Any) -> Any:
-        """A record that came by other ways than a list, as the hook `record` makes it. Raises what the hook does."""
+        """A record that came by other ways than a list: without credentials that the source repeats, and as the hook
+        `record` makes it. Raises what the hook does."""
+        record = self._redactor.data(record)
         return self._hooked(record, stream_name, self._stream(stream_name)) if "record" in self._hooks else record
 
     def _shaped(self, pages: Iterator[Page], plan: ListPlan) -> Iterator[Page]:
@@ -283,7 +286,7 @@ class Client:
         return plan
 
     def _read(self, plan: ListPlan, begin: Begin, workers: int) -> Generator[Page, None, None]:
-        reader = ListReader(plan, begin, self._builder, self._fetch, workers=workers)
+        reader = ListReader(plan, begin, self._builder, self._fetch, self._redactor.data, workers=workers)
         stop = Event()
         self._stops.add(stop)
         if self._closed.is_set():

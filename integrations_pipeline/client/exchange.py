@@ -179,7 +179,9 @@ class Exchange:
         for moves in range(REDIRECTS + 1):
             if moves:
                 self._take_turn(request, waiting)
-            proved = self._builder.proved(request, shown.at(request.url))
+            credentials = shown.at(request.url)
+            self._redactor.showing(credentials)
+            proved = self._builder.proved(request, credentials)
             with self._noted(request, asked, waiting) as note:
                 received = self._send(proved, asked, deadline, stop, note)
                 if received.status not in MOVED:
@@ -302,6 +304,7 @@ class Exchange:
             request_id_of(received),
             request.url,
             received.cookies,
+            repeats=self._redactor.repeated_in(received.body),
         )
 
 

@@ -122,8 +122,18 @@ Fetch = Callable[[Request, ListPlan, bool, Event], Fetched]
 class ListReader:
     """Reads one list. Made anew for each."""
 
-    def __init__(self, plan: ListPlan, begin: Begin, builder: RequestBuilder, fetch: Fetch, *, workers: int):
-        self._plan, self._begin, self._builder, self._fetch = plan, begin, builder, fetch
+    def __init__(
+        self,
+        plan: ListPlan,
+        begin: Begin,
+        builder: RequestBuilder,
+        fetch: Fetch,
+        hide: Callable[[Any], Any],
+        *,
+        workers: int,
+    ):
+        """``hide`` takes credentials out of rows of an answer that repeats them."""
+        self._plan, self._begin, self._builder, self._fetch, self._hide = plan, begin, builder, fetch, hide
         self._workers = workers
         self._values = {"cursor": begin.since, "cursor.end": begin.until}
         if plan.parent:
@@ -217,8 +227,9 @@ class ListReader:
         full = after is not None and window_full(plan.form, position, items)
         kept = self._kept(position, answer)
         fresh = plan.walk.fresh(position, self._before, items)
+        rows = rows_of(plan.records, fresh, lambda place: answer.read(place, self._begin.parent))
         page = Page(
-            rows=rows_of(plan.records, fresh, lambda place: answer.read(place, self._begin.parent)),
+            rows=self._hide(rows) if answer.repeats else rows,
             next=None if after is None or full else self._carried(after, position, items, kept),
             number=number,
             read_at=answer.read_at,

@@ -48,7 +48,6 @@ def proof_of(means: Means) -> Proof:
     auth = means.api.auth
     known = fixed(auth, means.secrets)
     if known is not None:
-        means.redactor.learn(secret for _, secret in known.credentials)
         return known
     if isinstance(auth, Jwt) and auth.token_url is None:
         return Signed(auth, Signer(auth, means.secrets, means.clock), means.clock, means.redactor)

@@ -142,7 +142,7 @@ class HttpSession:
                 timeout=Timeout(connect=min(CONNECT_SECONDS, seconds), total=seconds),  # type: ignore[arg-type]
             )
         except requests.RequestException as error:
-            raise failure_of(error, urlsplit(request.url).netloc) from None
+            raise failure_of(error, urlsplit(request.url).netloc.rpartition("@")[2]) from None
         except (UnicodeError, ValueError):
             raise SourceConfigError("the request can't be written as HTTP") from None
         except HTTPError:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from integrations_pipeline.client.delivery import Delivery, Part, joined
+from integrations_pipeline.client.redaction import redactor_of, resolved
 from integrations_pipeline.client.signatures import Signatures, matches
 from integrations_pipeline.gateway.verifying import OwnVerifier
 from integrations_pipeline.spec.connection import Connection
@@ -57,7 +58,9 @@ class Door:
         self.own = own
         self.name = connection.name
         self.webhook = webhook
-        self.signatures = Signatures(webhook, signing_secrets(connection, webhook, kept))
+        signing = signing_secrets(connection, webhook, kept)
+        self.signatures = Signatures(webhook, signing)
+        self.knows = redactor_of(connection, resolved(connection), signing)
         self.token = secret_of(connection, webhook.handshake.secret) if webhook.handshake else None
         reply = webhook.reply
         self.reply = Answer(reply.status, reply.body.encode()) if reply else Answer(202)
@@ -97,7 +100,8 @@ class Door:
         return self.own.refusal(delivery) if self.own is not None else None
 
     def events(self, delivery: Delivery) -> list[Event]:
-        """The events of a genuine delivery. Raises ContractError where it can't be read, or holds too many."""
+        """The events of a genuine delivery, without credentials that it repeats. Raises ContractError where it can't be
+        read, or holds too many."""
         found = [self.event(part) for part in self.parts(delivery)]
         if len(found) > WEBHOOK_EVENTS:
             raise ContractError(f"a delivery of more than {WEBHOOK_EVENTS} events")
@@ -106,13 +110,16 @@ class Door:
     def parts(self, delivery: Delivery) -> Iterator[Part]:
         """Where `each` finds no list, the whole is one event: what is signed is kept, whatever it is."""
         items = self.webhook.each.get(delivery.document) if self.webhook.each else MISSING
+        repeats = self.knows.repeated_in(delivery.body or delivery.url.encode("utf-8", "replace"))
         for item in items[: WEBHOOK_EVENTS + 1] if isinstance(items, list) else [delivery.document]:
-            yield Part(delivery, item)
+            yield Part(delivery, self.knows.data(item) if repeats else item)
 
     def event(self, part: Part) -> Event:
         hook = self.webhook
         payload = json_text(part.document)
-        headers = {name: found[0] for name in self.kept_headers if (found := part.delivery.header(name))}
+        headers = {
+            name: self.knows.data(found[0]) for name in self.kept_headers if (found := part.delivery.header(name))
+        }
         return Event(
             self.name,
             joined(part, hook.event_id or ()),

@@ -42,7 +42,7 @@ class Doors:
         self._connections: dict[str, Connection] = {}
         self.kinds: Mapping[str, Kind] = {}
         self._broken: dict[str, str] = {}
-        self._stamps: list[Stamp] | None = None
+        self._stamps: tuple[list[Stamp], list[Stamp]] | None = None  # of our files, of those that hold secrets
         self._marks: list[Any] = []
         self._kept: dict[str, list[Kept]] = {}
 
@@ -87,8 +87,8 @@ class Doors:
 
         A file that is broken by its last edit stays as it was before: its senders shall not suffer for it.
         """
-        stamps = list(self._look())
-        if not self._subscribed() and stamps == self._stamps:
+        files, secrets = list(stamps(self.home)), list(self._secret_files())
+        if not self._subscribed() and (files, secrets) == self._stamps:
             return False
         loaded = load_all(self.home)
         kept = {
@@ -102,10 +102,11 @@ class Doors:
         self._broken = {file: error.what for file, error in loaded.broken.items()}
         self._connections = {**kept, **loaded.connections}
         self.kinds = loaded.kinds
+        secrets = list(self._secret_files())  # before they are read: one that changes meanwhile is noticed
         doors = {name: self._open(one) for name, one in self._connections.items() if one.webhook is not None}
         self._tell(doors)
         self._doors = doors
-        self._stamps = list(self._look())  # now with the files of the secrets
+        self._stamps = files, secrets
         return True
 
     def _subscribed(self) -> bool:
@@ -141,8 +142,7 @@ class Doors:
             elif door is None or before is None:
                 log.info("webhook open" if door else "webhook gone", connection=name)
 
-    def _look(self) -> Iterator[Stamp]:
-        yield from stamps(self.home)
+    def _secret_files(self) -> Iterator[Stamp]:
         for connection in self._connections.values():
             for source in connection.secrets.values():
                 if source.file is not None:

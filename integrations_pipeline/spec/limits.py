@@ -53,6 +53,9 @@ BREAKER_LONGEST_PAUSE_SECONDS = 900.0
 READ_AHEAD_PAGES = 8
 """Pages fetched but not yet committed; bounds memory when the source is faster than the database."""
 
+SECRET_CHARACTERS = 8
+"""A shorter secret isn't looked for in texts: it would hide ordinary words. `integrations check` warns of it."""
+
 SAMPLE_CHARACTERS = 200
 """Of a rejected value, kept with the reason."""
 

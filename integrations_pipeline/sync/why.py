@@ -6,17 +6,15 @@ The answer holds no secret of the connection: each text went through redaction.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 from urllib.parse import quote
 
-from integrations_pipeline.client.redaction import Redactor
+from integrations_pipeline.client.redaction import Redactor, redactor_of, resolved
 from integrations_pipeline.mapping import Mapping as Mapped
 from integrations_pipeline.spec.connection import Connection, Kind
 from integrations_pipeline.spec.decoding import decode
-from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.limits import DECISION_DAYS
-from integrations_pipeline.spec.secrets import Secret
 from integrations_pipeline.spec.streams import Stream
 from integrations_pipeline.store.lives import Life, Row, read_life
 from integrations_pipeline.store.store import Store
@@ -69,8 +67,10 @@ def why(connection: Connection, stream: str, external_id: str, store: Store, kin
         choose(connection, [stream])
     with store.borrow() as session:
         life = read_life(session, connection.name, stream, external_id, "/" + quote(external_id, safe=""))
+    redactor = redactor_of(connection, resolved(connection))
+    mapping, life = mapping_of(connection.streams[stream], kinds, life), redacted(life, redactor)
     state = state_of(life)
-    told = Story(
+    return Story(
         connection.name,
         stream,
         external_id,
@@ -78,11 +78,10 @@ def why(connection: Connection, stream: str, external_id: str, store: Store, kin
         answer_of(connection.streams[stream], external_id, state, life),
         raw=raw_of(life.raw),
         canonical=canonical_of(life),
-        mapping=mapping_of(connection.streams[stream], kinds, life),
+        mapping=redactor.document(moments.plain(mapping)),
         moments=moments.in_order(life),
         drift=[plain(row) for row in life.drift],
     )
-    return redacted(told, known_redactor(connection))
 
 
 def state_of(life: Life) -> str:
@@ -175,22 +174,6 @@ def plain(row: Row) -> dict[str, Any]:
     return {name: moments.plain(value) for name, value in row.items()}
 
 
-def known_redactor(connection: Connection) -> Redactor:
-    """Knows what secrets of the connection there are here; their names alone are enough for most."""
-    found: list[Secret] = []
-    for name, source in connection.secrets.items():
-        try:
-            found.append(source.resolve(name))
-        except ConfigError:
-            continue
-    return Redactor(found)
-
-
-def redacted(story: Story, redactor: Redactor) -> Story:
-    """The same story without secrets."""
-    story.answer = redactor.text(story.answer)
-    for name in ("raw", "canonical", "mapping", "drift"):
-        setattr(story, name, redactor.document(moments.plain(getattr(story, name))))
-    for one in story.moments:
-        one.text, one.detail = redactor.text(one.text), redactor.document(one.detail)
-    return story
+def redacted(life: Life, redactor: Redactor) -> Life:
+    """The same life without secrets: before any of it is cut to a few characters, which would leave parts of them."""
+    return replace(life, **{one.name: redactor.document(getattr(life, one.name)) for one in fields(life)})

@@ -177,6 +177,15 @@ def test_a_missing_secret_names_its_connection(run: Run, monkeypatch: pytest.Mon
     assert run("check").code == 0, "a warning there"
 
 
+def test_a_short_secret_is_warned_of(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAD_INPUT_TOKEN", "k3y")
+    ended = run("check", "crm", "--json")
+    (warning,) = [one for one in ended.document["connections"][0]["warnings"] if "shorter than 8" in one]
+    assert ended.code == 0 and "k3y" not in ended.stdout + ended.stderr and "it is hidden only where" in warning
+    monkeypatch.setenv("BAD_INPUT_TOKEN", "k3y-of-12-ch")
+    assert "shorter" not in run("check", "crm", "--json").stdout
+
+
 def test_a_broken_file_takes_no_other_down(run: Run, home: Path) -> None:
     (home / "connections" / "broken.yaml").write_text("connection: broken\nstreams: [")
     (home / "connections" / "gone.yaml").symlink_to(home / "nowhere")

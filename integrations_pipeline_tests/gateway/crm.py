@@ -29,8 +29,9 @@ class Crm:
     def __init__(self, desk: Desk, home: Path):
         self.desk, self.provider, self.home, self.port = desk, desk.provider, home, 0
 
-    def write_files(self, **more: Any) -> None:
+    def write_files(self, auth: Any = None, **more: Any) -> None:
         api = {"url": self.desk.source.url, "pagination": {"type": "single_page"}, "retry": {"attempts": 1}}
+        api |= {"auth": auth} if auth else {}
         streams = {"people": {**STREAM, "write": self.desk.write}}
         document = {"connection": "crm", "api": api, "streams": streams, **more}
         kind = {

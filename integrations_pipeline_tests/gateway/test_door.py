@@ -206,6 +206,24 @@ def test_what_cannot_be_verified_now_is_asked_to_come_again(door: Door, tmp_path
     until(lambda: door.send("late", sent.body, sent.headers)[0] == 401)
 
 
+def test_a_secret_that_is_written_while_its_door_is_made_opens_it_at_the_next_look(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    text = json.loads(scheme("stripe"))
+    text["secrets"] = {"signing": {"file": str(secret)}}
+    (tmp_path / "connections").mkdir()
+    (tmp_path / "connections" / f"{text['connection']}.yaml").write_text(json.dumps(text))
+
+    class Slow(Doors):
+        def _tell(self, doors: Any) -> None:
+            if not secret.exists():
+                secret.write_text("k")
+
+    doors = Slow(Home(tmp_path))
+    assert doors.refresh() and not isinstance(doors.find("stripe"), application.Door)
+    assert doors.refresh() and isinstance(doors.find("stripe"), application.Door)
+    assert not doors.refresh()
+
+
 def test_without_the_public_address_a_scheme_that_signs_it_is_closed(
     door: Door, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

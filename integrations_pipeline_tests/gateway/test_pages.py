@@ -591,9 +591,8 @@ def test_a_connection_is_made_from_the_catalogue(site: Site) -> None:
     assert visit.post("/connections/new", fields).status == 409
 
 
-def test_a_records_life_is_a_page(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_records_life_is_a_page(site: Site) -> None:
     fill(site.shop)
-    monkeypatch.delenv("ACME_SIGNING")  # its single letter would be hidden in every word
     visit = site.visit()
     visit.get("/why?stream=acme/contacts&id=ann")
     found = visit.follow()

@@ -159,6 +159,11 @@ def test_an_address_that_is_missing_is_told_without_its_secret(team: Bench, monk
     assert delivered(team) == {"later": 1}
     ((reason,),) = team.rows("SELECT reason FROM integrations.delivery")
     assert "TEAM_URL is not set" in reason
+    monkeypatch.setenv("TEAM_URL", "http://team:planted-pass-71@127.0.0.1:9/planted-path-72")
+    due_now(team)
+    assert delivered(team) == {"later": 1}
+    ((reason,),) = team.rows("SELECT reason FROM integrations.delivery")
+    assert reason == "the source at 127.0.0.1:9 can't be reached"
 
 
 QUEUED = "SELECT 1 FROM integrations.delivery WHERE status = 'queued'"

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from integrations_pipeline.client.redaction import redactor
+from integrations_pipeline.client.redaction import Redactor, redactors
 from integrations_pipeline.gateway.pages.asked import Asked, button, moment, notice, number_in, page, see_other
 from integrations_pipeline.gateway.pages.elements import Html, el, link, table
 from integrations_pipeline.spec.errors import ConfigError
@@ -23,7 +23,8 @@ def show(asked: Asked, session: Any) -> Response:
     found = open_letters(session, asked.given("connection") or None, PAGE_ROWS + 1)
     more = el("p", f"Only the first {PAGE_ROWS:,} are shown.", class_="faint") if len(found) > PAGE_ROWS else None
     columns = ("letter", "what", "why it was given up", "when", "decide")
-    rows = (letter(asked, one) for one in found[:PAGE_ROWS])
+    knows = redactors((one.connection for one in found), asked.doors.home)
+    rows = (letter(asked, one, knows[one.connection]) for one in found[:PAGE_ROWS])
     done = DONE.get(asked.given("done"))
     return page(
         asked,
@@ -34,8 +35,7 @@ def show(asked: Asked, session: Any) -> Response:
     )
 
 
-def letter(asked: Asked, one: Letter) -> list[Any]:
-    knows = redactor(one.connection, asked.doors.home)
+def letter(asked: Asked, one: Letter, knows: Redactor) -> list[Any]:
     who = [el("br"), el("span", f"{one.reason['who']}: {one.reason.get('next', '')}", class_="faint")]
     change = link(f"/outbox?connection={one.connection}", named(one)) if one.origin == "outbox" else named(one)
     return [

@@ -217,16 +217,16 @@ def differences(knows: Redactor, one: Sample) -> Html:
     """The fields of a sample, masked."""
     before = one.before or {}
     changes = (
-        el("li", el("strong", name), ": ", el("del", value(knows.text, name, before.get(name))), " → ",
-           el("ins", value(knows.text, name, now)))
+        el("li", el("strong", name), ": ", el("del", value(knows, name, before.get(name))), " → ",
+           el("ins", value(knows, name, now)))
         for name, now in (one.after or {}).items()
     )  # fmt: skip
     why = el("li", knows.text(one.reason)) if one.reason else None
     return el("ul", why, changes, class_="notes")
 
 
-def value(hide: Any, name: str, given: Any) -> str:
-    return "empty" if given is None else str(hide(plain(masked(given, name))))
+def value(knows: Redactor, name: str, given: Any) -> str:
+    return "empty" if given is None else plain(masked(knows.document(given), name))
 
 
 def diffed(line: str) -> list[Any]:

@@ -77,7 +77,7 @@ def reasons(row: QuarantinedRow, knows: Redactor) -> Html:
 
 def reason(one: dict[str, Any], knows: Redactor) -> list[Any]:
     such = one.get("sample")
-    example = [", such as ", el("code", knows.text(shown(one["field"] or "", such)))] if such else None
+    example = [", such as ", el("code", shown(one["field"] or "", knows.text(such)))] if such else None
     return [el("strong", one["field"] or "the row"), ": ", knows.text(one["message"]), example]
 
 

@@ -32,10 +32,9 @@ def masked(value: Any, path: str = "") -> Any:
 def sample(text: str, redactor: Redactor) -> str:
     """A record's JSON text for reading, indented, masked and without secrets."""
     try:
-        said = json.dumps(masked(json.loads(text)), indent=2, ensure_ascii=False)
+        said = json.dumps(masked(redactor.document(json.loads(text))), indent=2, ensure_ascii=False)
     except ValueError:
         return "it is no JSON that could be shown"
-    said = redactor.text(said)
     return said if len(said) <= CHARACTERS else said[:CHARACTERS] + " …"
 
 
