@@ -7,13 +7,15 @@ from typing import Any
 
 from integrations_pipeline.spec.paths import Path, parse_path
 from integrations_pipeline.spec.streams import Stream
+from integrations_pipeline.spec.write import set_leaves
 
 Names = tuple[str, ...]
 Tree = dict[str, Any]
 
 
 def named_paths(stream: Stream) -> Iterator[Path]:
-    """Every path of a record that the stream's own keys name: declared, keys, conditions, what its mapping reads."""
+    """Every path of a record that the stream's own keys name: declared, keys, conditions, what its mapping reads, and
+    what a write puts beside the fields."""
     for name in stream.fields:
         yield parse_path(name)
     yield from stream.primary_key
@@ -28,6 +30,9 @@ def named_paths(stream: Stream) -> Iterator[Path]:
         if records:
             yield from (Path((name,)) for name in (*records.include, *(records.keyed_by or ()), records.value) if name)
     yield from mapped_paths(stream)
+    if write := stream.write:
+        for one in (write, write.create, write.update, write.upsert, write.batch):
+            yield from (path for path, _ in set_leaves(one.set if one else {}))
 
 
 def mapped_paths(stream: Stream) -> Iterator[Path]:

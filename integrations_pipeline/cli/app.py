@@ -19,35 +19,58 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Begin with `integrations up`, then `integrations status`. Each has a --help; docs/cli.md says more.",
 )
-new_app = typer.Typer(no_args_is_help=True, help="Draft new files.")
-app.add_typer(new_app, name="new")
-quarantine_app = typer.Typer(no_args_is_help=True, help="Rows that were set aside: look, try again, discard.")
-app.add_typer(quarantine_app, name="quarantine")
-drift_app = typer.Typer(no_args_is_help=True, help="What sources send differently by now: look, accept.")
-app.add_typer(drift_app, name="drift")
-inbox_app = typer.Typer(no_args_is_help=True, help="Events that webhooks brought: look, replay, discard.")
-app.add_typer(inbox_app, name="inbox")
-delivery_app = typer.Typer(no_args_is_help=True, help="Changes told onward by `on_change`: look, replay dead ones.")
-app.add_typer(delivery_app, name="delivery")
-alerts_app = typer.Typer(no_args_is_help=True, help="Who is told what is wrong: look, test, tell.")
-app.add_typer(alerts_app, name="alerts")
-outbox_app = typer.Typer(no_args_is_help=True, help="Changes made here on their way out: look, retry, decide.")
-app.add_typer(outbox_app, name="outbox")
+CONNECTIONS, STAY, RARE = "Connections and their records", "Programs that run until Ctrl-C", "Rarely needed"
+WAITING = "What went wrong, or waits for a decision"
 
-conflicts_app = typer.Typer(no_args_is_help=True, help="Fields that both sides changed: look, decide.")
-app.add_typer(conflicts_app, name="conflicts")
 
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show stack traces.")]
+def group(name: str, panel: str, help: str) -> typer.Typer:
+    """Commands below a word of their own."""
+    made = typer.Typer(no_args_is_help=True, help=help)
+    app.add_typer(made, name=name, rich_help_panel=panel)
+    return made
+
+
+new_app = group("new", CONNECTIONS, "Draft a new connection from a few questions and a sample.")
+quarantine_app = group("quarantine", WAITING, "Bad rows that were set aside: look, try again, discard.")
+drift_app = group("drift", WAITING, "What sources send differently than they used to: look, accept.")
+conflicts_app = group("conflicts", WAITING, "Fields that were changed here and at the source: look, decide.")
+inbox_app = group("inbox", WAITING, "Events that came by webhook: look, apply again, discard.")
+outbox_app = group("outbox", WAITING, "Changes made here on their way to the sources: look, retry, decide.")
+delivery_app = group(
+    "delivery", WAITING, "Changes posted to the `on_change` addresses of a kind: look, post dead ones again."
+)
+alerts_app = group("alerts", WAITING, "What is wrong and who is told of it: look, test, tell.")
+
+JsonOption = Annotated[bool, typer.Option("--json", metavar="", help="One JSON document on stdout and nothing else.")]
+DebugOption = Annotated[bool, typer.Option("--debug", metavar="", help="Show stack traces.")]
 STOPPED = 130
 DROP_HELP = "Keep its rows, or drop its raw tables and state; canonical records it alone brought get deleted_at."
+PLACE, IDS = "CONNECTION[/STREAM]", "ID"
 RowsArgument = Annotated[
-    list[str], typer.Argument(help="Ids from `list`; or CONNECTION or CONNECTION/STREAM: all that is open.")
+    list[str], typer.Argument(metavar=IDS, help="Ids from `list`; or CONNECTION or CONNECTION/STREAM: all open ones.")
 ]
-PlaceArgument = Annotated[str | None, typer.Argument(help="CONNECTION or CONNECTION/STREAM; all unless given.")]
+PlaceArgument = Annotated[
+    str | None, typer.Argument(metavar=PLACE, help="Only this connection, or this stream of it; all unless given.")
+]
 PLAN_HELP = "Pages of each stream that are read at most; 25 unless told otherwise."
-ConnectionArgument = Annotated[str, typer.Argument(help="A connection's name, or its file.", show_default=False)]
+ConnectionArgument = Annotated[
+    str, typer.Argument(metavar="CONNECTION", help="A connection's name, or its file.", show_default=False)
+]
+SCHEMA_HELP = "Only print the JSON Schema of: connection, connector or kind. Editors check files with it."
+FULL_HELP = "Read everything again, not only what is new; outside the hours of `off_peak` it is put off."
+MAPPING_HELP = "Only what the mapping as it stands would change in the records held; asks the source nothing."
+ENFORCE_HELP = "Answer 429 (too many requests) beyond the declared limits."
+WHY_HELP = "The record's id at the source. Without it: which records were left out lately, and why."
+FAULT_HELP = "Do something wrong, as '429 every 7th'; may be repeated. docs/faults.md has all."
+WEBHOOKS_HELP = "A gateway's address, as http://127.0.0.1:8766, which is told of each change."
+StreamsArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="STREAM", help="Only these streams; all unless given.")
+]
+OneConnection = Annotated[
+    str | None, typer.Argument(metavar="CONNECTION", help="Only this connection; all unless given.")
+]
 
 
 @app.callback()
@@ -55,11 +78,15 @@ def root(debug: DebugOption = False) -> None:
     """Connect outside systems without losing a row: one YAML file per connection."""
 
 
-@app.command()
+@app.command(rich_help_panel=CONNECTIONS)
 def check(
-    connections: Annotated[list[str] | None, typer.Argument(help="Names or files; all unless given.")] = None,
-    live: Annotated[bool, typer.Option("--live", help="Also ask each source whether the credentials work.")] = False,
-    schema: Annotated[str | None, typer.Option(help="Print the JSON Schema: connection, connector or kind.")] = None,
+    connections: Annotated[
+        list[str] | None, typer.Argument(metavar="CONNECTION", help="Names or files; all unless given.")
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", metavar="", help="Also ask each source whether the credentials work.")
+    ] = False,
+    schema: Annotated[str | None, typer.Option(metavar="WHICH", help=SCHEMA_HELP)] = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -69,54 +96,54 @@ def check(
     raise typer.Exit(show_schema(schema) if schema else run_check(connections or [], live=live, json=json))
 
 
-@app.command()
+@app.command(rich_help_panel=CONNECTIONS)
 def sync(
     connection: ConnectionArgument,
-    streams: Annotated[list[str] | None, typer.Argument(help="Streams; all selected ones unless given.")] = None,
-    full: Annotated[bool, typer.Option("--full", help="Read everything again; outside `off_peak` deferred.")] = False,
-    now: Annotated[bool, typer.Option("--now", help="With --full: do not wait for `off_peak`.")] = False,
+    streams: StreamsArgument = None,
+    full: Annotated[bool, typer.Option("--full", metavar="", help=FULL_HELP)] = False,
+    now: Annotated[bool, typer.Option("--now", metavar="", help="With --full: do not wait for `off_peak`.")] = False,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Pull a connection's streams, check them, and shape them into the team's own model."""
+    """Read what is new at the source, check it, store it, and map it into the team's own kinds."""
     from integrations_pipeline.cli.syncing import run_sync
 
     raise typer.Exit(run_sync(connection, streams or [], full=full, now=now, json=json, debug=debug))
 
 
-@app.command()
+@app.command(rich_help_panel=CONNECTIONS)
 def plan(
     connection: ConnectionArgument,
-    streams: Annotated[list[str] | None, typer.Argument(help="Streams; all selected ones unless given.")] = None,
-    full: Annotated[bool, typer.Option("--full", help="Plan a full refresh.")] = False,
+    streams: StreamsArgument = None,
+    full: Annotated[bool, typer.Option("--full", metavar="", help="What `sync --full` would do.")] = False,
     requests: Annotated[int | None, typer.Option(min=1, max=10_000, help=PLAN_HELP, show_default=False)] = None,
-    mapping: Annotated[bool, typer.Option("--mapping", help="What edits of mappings change; no request.")] = False,
+    mapping: Annotated[bool, typer.Option("--mapping", metavar="", help=MAPPING_HELP)] = False,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Tell what a sync and a push would do, without writing anything here or there."""
+    """Tell what a sync and a push would do: what comes in, what goes out. Nothing is written, here or there."""
     from integrations_pipeline.cli.planning import run_plan
 
     raise typer.Exit(run_plan(connection, streams or [], full=full, requests=requests, mapping=mapping, json=json))
 
 
-@app.command()
+@app.command(rich_help_panel=CONNECTIONS)
 def status(
-    connection: Annotated[str | None, typer.Argument(help="One connection; all unless given.")] = None,
+    connection: OneConnection = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show each stream: last success, rows held, quarantine, what is deferred and until when."""
+    """Show each stream: last success, rows held, what is wrong, what is put off and until when."""
     from integrations_pipeline.cli.showing import run_status
 
     raise typer.Exit(run_status(connection, json=json))
 
 
-@app.command()
+@app.command(rich_help_panel=CONNECTIONS)
 def why(
     connection: ConnectionArgument,
-    stream: Annotated[str, typer.Argument(help="The stream it belongs to.", show_default=False)],
-    external_id: Annotated[str, typer.Argument(metavar="ID", help="Its id at the source.", show_default=False)],
+    stream: Annotated[str, typer.Argument(metavar="STREAM", help="The list it belongs to, as in the file.")],
+    external_id: Annotated[str | None, typer.Argument(metavar="ID", help=WHY_HELP)] = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -126,40 +153,40 @@ def why(
     raise typer.Exit(run_why(connection, stream, external_id, json=json))
 
 
-@app.command()
+@app.command(rich_help_panel=CONNECTIONS)
 def connect(connection: ConnectionArgument, json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Test a connection's credentials and prepare its tables."""
+    """Test a connection's credentials, prepare its tables, and subscribe its webhook where the file says how."""
     from integrations_pipeline.cli.syncing import run_connect
 
     raise typer.Exit(run_connect(connection, json=json))
 
 
-@app.command()
+@app.command(rich_help_panel=CONNECTIONS)
 def disconnect(
     connection: ConnectionArgument,
-    keep_data: Annotated[bool | None, typer.Option("--keep-data/--drop-data", help=DROP_HELP)] = None,
+    keep_data: Annotated[bool | None, typer.Option("--keep-data/--drop-data", metavar="", help=DROP_HELP)] = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Stop a connection; its data is kept or dropped as told."""
+    """Stop reading and writing a connection; its data are kept or dropped, as you say."""
     from integrations_pipeline.cli.syncing import run_disconnect
 
     raise typer.Exit(run_disconnect(connection, keep_data=keep_data, json=json))
 
 
-@app.command()
+@app.command(rich_help_panel=STAY)
 def simulate(
-    connections: Annotated[list[str], typer.Argument(help="Names or files of connections to imitate.")],
-    records: Annotated[int, typer.Option(min=10, max=1_000_000, help="Records per top-level stream.")] = 1_000,
+    connections: Annotated[list[str], typer.Argument(metavar="CONNECTION", help="Names or files.")],
+    records: Annotated[int, typer.Option(min=10, max=1_000_000, help="Records of each list.")] = 1_000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same records.")] = 0,
     port: Annotated[int, typer.Option(min=0, max=65535, help="On 127.0.0.1; 0 takes a free one.")] = 8765,
     latency: Annotated[float, typer.Option(min=0, help="Milliseconds before each answer.")] = 0.0,
-    enforce_limits: Annotated[bool, typer.Option(help="Answer 429 beyond the declared limits.")] = False,
-    fault: Annotated[list[str] | None, typer.Option(help="As '429 every 7th'; may be repeated.")] = None,
-    webhooks: Annotated[str | None, typer.Option(help="A gateway's address, to be told of each change.")] = None,
+    enforce_limits: Annotated[bool, typer.Option(metavar="", help=ENFORCE_HELP)] = False,
+    fault: Annotated[list[str] | None, typer.Option(metavar="FAULT", help=FAULT_HELP)] = None,
+    webhooks: Annotated[str | None, typer.Option(metavar="URL", help=WEBHOOKS_HELP)] = None,
     debug: DebugOption = False,
 ) -> None:
-    """Imitate outside systems over HTTP on this machine, from their YAML files."""
+    """Imitate outside systems over HTTP on this machine, as their YAML files describe them: to try a connection."""
     from integrations_pipeline.cli.simulating import run_simulate
 
     raise typer.Exit(
@@ -176,62 +203,66 @@ def simulate(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=STAY)
 def serve(
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8766,
     debug: DebugOption = False,
 ) -> None:
-    """Receive webhooks and store their events; serve the team's records at /data. Until Ctrl-C."""
+    """Run the gateway alone: webhooks come in, pages for people, the team's records at /data, metrics."""
     from integrations_pipeline.cli.serving import run_serve
 
     raise typer.Exit(run_serve(host=host, port=port))
 
 
-@app.command()
+@app.command(rich_help_panel=RARE)
 def receive(connection: ConnectionArgument, json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Apply the events that wait in a connection's inbox. Dagster does it by itself."""
+    """Apply the webhook events that wait for a connection. Where Dagster runs, it does so by itself."""
     from integrations_pipeline.cli.receiving import run_receive
 
     raise typer.Exit(run_receive(connection, json=json))
 
 
-@app.command()
+@app.command(rich_help_panel=CONNECTIONS)
 def push(
-    connection: Annotated[str | None, typer.Argument(help="A connection; all that write unless given.")] = None,
+    connection: Annotated[
+        str | None, typer.Argument(metavar="CONNECTION", help="Only this one; all that write unless given.")
+    ] = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Send what was changed here. Dagster does it by itself."""
+    """Write what was changed here to the sources. Where Dagster runs, it does so by itself."""
     from integrations_pipeline.cli.pushing import run_push
 
     raise typer.Exit(run_push(connection, json=json))
 
 
-@app.command()
+@app.command(rich_help_panel=STAY)
 def up(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the UI, on 127.0.0.1.")] = 3000,
-    gateway_port: Annotated[int, typer.Option(min=1, max=65535, help="Of the gateway, on 127.0.0.1.")] = 8766,
-    records: Annotated[int, typer.Option(min=10, max=1_000_000, help="Per stream of the simulated demo.")] = 1_000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of Dagster's UI, on 127.0.0.1.")] = 3000,
+    gateway_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Of webhooks and status page, on 127.0.0.1.")
+    ] = 8766,
+    records: Annotated[int, typer.Option(min=10, max=1_000_000, help="In each list of the simulated demo.")] = 1_000,
     debug: DebugOption = False,
 ) -> None:
-    """Start the database, the simulated demo, the gateway, Dagster's UI and its daemon; Ctrl-C stops them."""
+    """Start everything: the database, the simulated demo, the gateway with its status page, and Dagster."""
     from integrations_pipeline.cli.upping import run_up
 
     raise typer.Exit(run_up(port=port, gateway_port=gateway_port, records=records))
 
 
-@app.command()
+@app.command(rich_help_panel=RARE)
 def prune(json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Take away what is over and older than the limits say. Dagster does it by itself, each night."""
+    """Delete logs and history that are older than docs/logging.md says. Dagster does so each night."""
     from integrations_pipeline.cli.pruning import run_prune
 
     raise typer.Exit(run_prune(json=json))
 
 
-@app.command("database-url")
+@app.command("database-url", rich_help_panel=RARE)
 def database_url(debug: DebugOption = False) -> None:
-    """Print the URL of the PostgreSQL in use (it holds the password)."""
+    """Print the address of the PostgreSQL in use, for any client. It holds the password."""
     from integrations_pipeline.cli.showing import run_database_url
 
     raise typer.Exit(run_database_url())
@@ -239,7 +270,7 @@ def database_url(debug: DebugOption = False) -> None:
 
 @new_app.command("connection")
 def new_connection(debug: DebugOption = False) -> None:
-    """Ask the few questions, fetch a sample, and draft a connection file with `fields` and `map`."""
+    """Ask a few questions, fetch a sample from the source, and write connections/NAME.yaml, to be looked over."""
     from integrations_pipeline.cli.drafting import run_new_connection
 
     raise typer.Exit(run_new_connection())
@@ -247,7 +278,7 @@ def new_connection(debug: DebugOption = False) -> None:
 
 @quarantine_app.command("list")
 def quarantine_list(what: PlaceArgument = None, json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Show the rules that open rows broke: how many, in which field, with samples."""
+    """Show which rules the rows broke: how many, in which field, with samples and ids."""
     from integrations_pipeline.cli.quarantining import run_list
 
     raise typer.Exit(run_list(what, json=json))
@@ -255,11 +286,11 @@ def quarantine_list(what: PlaceArgument = None, json: JsonOption = False, debug:
 
 @quarantine_app.command("show")
 def quarantine_show(
-    row: Annotated[int, typer.Argument(help="The row's id, from `list`.")],
+    row: Annotated[int, typer.Argument(metavar="ID", help="The row's id, from `list`.")],
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show one row whole: its reasons, and its payload without secrets."""
+    """Show one row whole: why it was set aside, and the record without secrets."""
     from integrations_pipeline.cli.quarantining import run_show
 
     raise typer.Exit(run_show(row, json=json))
@@ -267,7 +298,7 @@ def quarantine_show(
 
 @quarantine_app.command("retry")
 def quarantine_retry(what: RowsArgument, json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Try open rows again from what is stored of them; the source is asked nothing."""
+    """Try rows again by the file as it is now, from what is stored of them; the source is asked nothing."""
     from integrations_pipeline.cli.quarantining import run_retry
 
     raise typer.Exit(run_retry(what, json=json))
@@ -276,11 +307,11 @@ def quarantine_retry(what: RowsArgument, json: JsonOption = False, debug: DebugO
 @quarantine_app.command("discard")
 def quarantine_discard(
     what: RowsArgument,
-    reason: Annotated[str, typer.Option(help="Why they may be left out; kept with the decision.")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why they may be left out; kept with the decision.")],
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Close open rows for good, with a reason."""
+    """Give rows up for good, with a reason."""
     from integrations_pipeline.cli.quarantining import run_discard
 
     raise typer.Exit(run_discard(what, reason=reason, json=json))
@@ -296,26 +327,27 @@ def drift_list(what: PlaceArgument = None, json: JsonOption = False, debug: Debu
 
 @drift_app.command("accept")
 def drift_accept(what: RowsArgument, json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Take findings for right: they end, and the like is no news any more."""
+    """Say that the new form is right: the findings end, and the like is no longer told."""
     from integrations_pipeline.cli.drifting import run_accept
 
     raise typer.Exit(run_accept(what, json=json))
 
 
 EventsArgument = Annotated[
-    list[str], typer.Argument(help="Ids from `list`; or CONNECTION: all its dead ones.", show_default=False)
+    list[str],
+    typer.Argument(metavar=IDS, help="Ids from `list`; or CONNECTION: all its dead ones (given up after many tries)."),
 ]
-STATUS_HELP = "received, leased, done, dead or discarded."
+STATUS_HELP = "received (waits), leased (is just applied), done, dead (given up) or discarded."
 
 
 @inbox_app.command("list")
 def inbox_list(
-    connection: Annotated[str | None, typer.Argument(help="One connection; all unless given.")] = None,
-    status: Annotated[str | None, typer.Option(help=STATUS_HELP)] = None,
+    connection: OneConnection = None,
+    status: Annotated[str | None, typer.Option(metavar="STATUS", help=STATUS_HELP)] = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show the events by type and status: how many, and what became of them."""
+    """Show the events by type and status: how many, what became of them, and some of their ids."""
     from integrations_pipeline.cli.receiving import run_list
 
     raise typer.Exit(run_list(connection, status=status, json=json))
@@ -323,7 +355,7 @@ def inbox_list(
 
 @inbox_app.command("show")
 def inbox_show(
-    event: Annotated[int, typer.Argument(help="The event's id, from `list`.")],
+    event: Annotated[int, typer.Argument(metavar="ID", help="The event's id, from `list`.")],
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -335,7 +367,7 @@ def inbox_show(
 
 @inbox_app.command("replay")
 def inbox_replay(what: EventsArgument, json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Let events be applied again; what is newer by now stays."""
+    """Apply events again, also done ones. Never puts an older state over a newer one."""
     from integrations_pipeline.cli.receiving import run_replay
 
     raise typer.Exit(run_replay(what, json=json))
@@ -344,7 +376,7 @@ def inbox_replay(what: EventsArgument, json: JsonOption = False, debug: DebugOpt
 @inbox_app.command("discard")
 def inbox_discard(
     what: EventsArgument,
-    reason: Annotated[str, typer.Option(help="Why they may be left out; kept with the event.")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why they may be left out; kept with the event.")],
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -355,18 +387,19 @@ def inbox_discard(
 
 
 ChangesArgument = Annotated[
-    list[str], typer.Argument(help="Ids from `list`; or KIND: all its dead ones.", show_default=False)
+    list[str],
+    typer.Argument(metavar=IDS, help="Ids from `list`; or KIND: all its dead ones (given up after many tries)."),
 ]
 
 
 @delivery_app.command("list")
 def delivery_list(
-    kind: Annotated[str | None, typer.Argument(help="One kind; all unless given.")] = None,
-    status: Annotated[str | None, typer.Option(help="queued, delivered or dead.")] = None,
+    kind: Annotated[str | None, typer.Argument(metavar="KIND", help="Only this kind; all unless given.")] = None,
+    status: Annotated[str | None, typer.Option(metavar="STATUS", help="queued, delivered or dead (given up).")] = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show the changes told onward by kind, address and status: how many, and why the last one failed."""
+    """Show the changes by kind, address and status: how many, and why the last one failed."""
     from integrations_pipeline.cli.delivering import run_list
 
     raise typer.Exit(run_list(kind, status=status, json=json))
@@ -374,7 +407,7 @@ def delivery_list(
 
 @delivery_app.command("show")
 def delivery_show(
-    change: Annotated[int, typer.Argument(help="The change's id, from `list`.")],
+    change: Annotated[int, typer.Argument(metavar="ID", help="The change's id, from `list`.")],
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -386,18 +419,15 @@ def delivery_show(
 
 @delivery_app.command("replay")
 def delivery_replay(what: ChangesArgument, json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Send dead changes once more, under the ids they had."""
+    """Post dead changes once more, under the ids they had."""
     from integrations_pipeline.cli.delivering import run_replay
 
     raise typer.Exit(run_replay(what, json=json))
 
 
-OneConnection = Annotated[str | None, typer.Argument(help="One connection; all unless given.")]
-
-
 @alerts_app.command("list")
 def alerts_list(connection: OneConnection = None, json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Show what is wrong: since when, who must act, what next, and which destination doesn't take its alerts."""
+    """Show what is wrong now: since when, who must act, what next; and which destination can't be reached."""
     from integrations_pipeline.cli.alerting import run_list
 
     raise typer.Exit(run_list(connection, json=json))
@@ -405,7 +435,7 @@ def alerts_list(connection: OneConnection = None, json: JsonOption = False, debu
 
 @alerts_app.command("test")
 def alerts_test(connection: OneConnection = None, json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Send a test message to each destination, and say which took it."""
+    """Send a test message to each destination of `alerts`, and say which took it."""
     from integrations_pipeline.cli.alerting import run_test
 
     raise typer.Exit(run_test(connection, json=json))
@@ -413,26 +443,26 @@ def alerts_test(connection: OneConnection = None, json: JsonOption = False, debu
 
 @alerts_app.command("send")
 def alerts_send(connection: OneConnection = None, json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Look once, and tell the destinations what is due. Dagster does it by itself."""
+    """Look once and tell the destinations what is new. Where Dagster runs, it does so by itself."""
     from integrations_pipeline.cli.alerting import run_send
 
     raise typer.Exit(run_send(connection, json=json))
 
 
 OutgoingArgument = Annotated[
-    list[str], typer.Argument(help="Ids from `list`; or CONNECTION: all that it may mean.", show_default=False)
+    list[str], typer.Argument(metavar=IDS, help="Ids from `list`; or CONNECTION: all of it that may be.")
 ]
-CHANGE_HELP = "queued, sending, unsure, answered, done, parked, dead or discarded."
+CHANGE_HELP = "queued, sending, unsure (its answer was lost), answered, done, parked (needs you), dead or discarded."
 
 
 @outbox_app.command("list")
 def outbox_list(
-    connection: Annotated[str | None, typer.Argument(help="One connection; all unless given.")] = None,
-    status: Annotated[str | None, typer.Option(help=CHANGE_HELP)] = None,
+    connection: OneConnection = None,
+    status: Annotated[str | None, typer.Option(metavar="STATUS", help=CHANGE_HELP)] = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show the changes that aren't over, by stream, status and reason."""
+    """Show the changes that are still to be done or were given up, by stream, status and reason."""
     from integrations_pipeline.cli.pushing import run_list
 
     raise typer.Exit(run_list(connection, status=status, json=json))
@@ -440,11 +470,11 @@ def outbox_list(
 
 @outbox_app.command("show")
 def outbox_show(
-    change: Annotated[int, typer.Argument(help="The change's id, from `list`.")],
+    change: Annotated[int, typer.Argument(metavar="ID", help="The change's id, from `list`.")],
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show one change whole: what it sends, what became of it, and who must act."""
+    """Show one change whole: what it writes, what became of it, and who must act."""
     from integrations_pipeline.cli.pushing import run_show
 
     raise typer.Exit(run_show(change, json=json))
@@ -452,7 +482,7 @@ def outbox_show(
 
 @outbox_app.command("retry")
 def outbox_retry(what: OutgoingArgument, json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Let dead changes be sent again, and waiting ones at once."""
+    """Send dead changes again, and waiting ones at once."""
     from integrations_pipeline.cli.pushing import run_retry
 
     raise typer.Exit(run_retry(what, json=json))
@@ -461,11 +491,11 @@ def outbox_retry(what: OutgoingArgument, json: JsonOption = False, debug: DebugO
 @outbox_app.command("discard")
 def outbox_discard(
     what: OutgoingArgument,
-    reason: Annotated[str, typer.Option(help="Why they may be left out; kept with the change.")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why they may be left out; kept with the change.")],
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Give changes up that aren't done."""
+    """Give dead changes up for good, with a reason; of an id also one that waits."""
     from integrations_pipeline.cli.pushing import run_discard
 
     raise typer.Exit(run_discard(what, reason=reason, json=json))
@@ -473,13 +503,13 @@ def outbox_discard(
 
 @outbox_app.command("resolve")
 def outbox_resolve(
-    change: Annotated[int, typer.Argument(help="The id of a parked create.")],
-    external_id: Annotated[str | None, typer.Option(help="It is there, under this id.")] = None,
-    not_there: Annotated[bool, typer.Option("--not-there", help="It isn't there: send it again.")] = False,
+    change: Annotated[int, typer.Argument(metavar="ID", help="The id of a parked create, from `list`.")],
+    external_id: Annotated[str | None, typer.Option(metavar="TEXT", help="It is there, under this id.")] = None,
+    not_there: Annotated[bool, typer.Option("--not-there", metavar="", help="It isn't there: send it again.")] = False,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Say what became of a create whose answer was lost."""
+    """Say what became of a new record that was sent but whose answer was lost: only you can look."""
     from integrations_pipeline.cli.pushing import run_resolve
 
     raise typer.Exit(run_resolve(change, external_id=external_id, not_there=not_there, json=json))
@@ -487,7 +517,7 @@ def outbox_resolve(
 
 @conflicts_app.command("list")
 def conflicts_list(what: PlaceArgument = None, json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Show the fields that both sides changed and that a person is to decide about."""
+    """Show the fields that both sides changed and that a person is to decide about, with both values."""
     from integrations_pipeline.cli.resolving import run_list
 
     raise typer.Exit(run_list(what, json=json))
@@ -495,7 +525,7 @@ def conflicts_list(what: PlaceArgument = None, json: JsonOption = False, debug: 
 
 @conflicts_app.command("show")
 def conflicts_show(
-    conflict: Annotated[int, typer.Argument(help="The conflict's id, from `list`.")],
+    conflict: Annotated[int, typer.Argument(metavar="ID", help="The conflict's id, from `list`.")],
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -507,14 +537,20 @@ def conflicts_show(
 
 @conflicts_app.command("resolve")
 def conflicts_resolve(
-    what: Annotated[list[str], typer.Argument(help="Ids from `list`.", show_default=False)],
-    ours: Annotated[bool, typer.Option("--ours", help="Ours counts, and goes out.")] = False,
-    theirs: Annotated[bool, typer.Option("--theirs", help="Theirs counts, and is taken over here.")] = False,
-    value: Annotated[str | None, typer.Option(help="Neither: this counts, here and there.")] = None,
+    what: Annotated[list[str], typer.Argument(metavar=IDS, help="Ids from `list`; all get the same decision.")],
+    ours: Annotated[
+        bool, typer.Option("--ours", metavar="", help="Our value counts, and is written to the source.")
+    ] = False,
+    theirs: Annotated[
+        bool, typer.Option("--theirs", metavar="", help="The source's value counts, and is taken over.")
+    ] = False,
+    value: Annotated[
+        str | None, typer.Option(metavar="VALUE", help="Neither: this value counts, here and there.")
+    ] = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Decide open conflicts, all alike."""
+    """Decide conflicts: one of --ours, --theirs, --value."""
     from integrations_pipeline.cli.resolving import run_resolve
 
     raise typer.Exit(run_resolve(what, ours=ours, theirs=theirs, value=value, json=json))
@@ -536,7 +572,10 @@ def usage_error(error: TyperException, arguments: list[str]) -> int:
     """A wrong command line is a configuration error, in JSON too. No command at all has shown the help already."""
     if not error.format_message():
         return ConfigError.exit_code
-    return report(ConfigError(error.format_message(), who=output.TYPED, next="see `integrations --help`"), arguments)
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "integrations"
+    found = ConfigError(error.format_message(), who=output.TYPED, next=f"see `{command} --help`")
+    return report(found, arguments)
 
 
 def unexpected(error: Exception, arguments: list[str]) -> int:
@@ -556,7 +595,7 @@ def main(arguments: list[str] | None = None) -> Any:
     """The entry point. Ends the process with the contract's exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, prog_name="integrations", standalone_mode=False)
     except IntegrationError as error:
         code = report(error, arguments)
     except TyperException as error:

@@ -123,8 +123,9 @@ class Demo:
 
 
 def facts(connection: Connection) -> str:
-    """What the source's contents and answers depend on."""
-    return repr((connection.api, connection.secrets, connection.streams, connection.webhook, connection.faults))
+    """What the source's contents and answers depend on. Not the mapping, which is ours: its edit keeps the source."""
+    streams = {name: stream.model_copy(update={"map": None}) for name, stream in connection.streams.items()}
+    return repr((connection.api, connection.secrets, streams, connection.webhook, connection.faults))
 
 
 def stamps_of(home: Home) -> Stamps:

@@ -105,7 +105,8 @@ def choose(question: str, names: Sequence[str], default: str) -> str:
 
 
 def stream_name(path: str) -> str:
-    words = re.findall(r"[a-z0-9]+", path.rsplit("/", 1)[-1].lower())
+    last = path.partition("?")[0].rstrip("/").rsplit("/", 1)[-1]
+    words = re.findall(r"[a-z0-9]+", re.sub(r"\.(json|xml|php)$", "", last.lower()))
     return "_".join(words) if words and words[0][0].isalpha() else "records"
 
 

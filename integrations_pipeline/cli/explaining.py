@@ -5,22 +5,43 @@ from __future__ import annotations
 from typing import Any
 
 from integrations_pipeline.cli import output
+from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline.spec.home import Home
 from integrations_pipeline.spec.loading import load_connection_and_kinds
 from integrations_pipeline.store.store import open_store
 from integrations_pipeline.sync.moments import short
-from integrations_pipeline.sync.why import Story, why
+from integrations_pipeline.sync.why import LATELY, Story, lately, why
 
 
-def run_why(connection: str, stream: str, external_id: str, *, json: bool) -> int:
+def run_why(connection: str, stream: str, external_id: str | None, *, json: bool) -> int:
+    """One record's life; without an id, which records were left out lately."""
     home = Home.from_environment()
     loaded, kinds = load_connection_and_kinds(connection, home)
     with open_store(home=home) as store:
+        if external_id is None:
+            return run_lately(loaded, stream, lately(loaded, stream, store), json=json)
         story = why(loaded, stream, external_id, store, kinds)
     if json:
         output.print_json(story.as_dict())
     else:
         show(story)
+    return 0
+
+
+def run_lately(connection: Connection, stream: str, found: list[dict[str, Any]], *, json: bool) -> int:
+    if json:
+        output.print_json({"connection": connection.name, "stream": stream, "left_out": found})
+        return 0
+    place = f"{connection.name} {stream}"
+    if not found:
+        said = f"no record of {place} was skipped, set aside, discarded or deleted lately"
+    else:
+        table = output.table("id", "was", "why", "when")
+        for one in found:
+            table.add_row(one["external_id"], one["decision"], one["reason"] or "–", one["at"])
+        output.console.print(table)
+        said = f"of each the last time, at most {LATELY} records"
+    output.console.print(f"{said}; one record's whole life: integrations why {place} ID", markup=False, soft_wrap=True)
     return 0
 
 

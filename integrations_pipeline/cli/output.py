@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from integrations_pipeline.spec.errors import ConfigError, Deferred, IntegrationError
 
@@ -66,9 +67,16 @@ def local(moment: datetime | None) -> str:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z") if moment else "–"
 
 
+class PlainTable(Table):
+    """Its cells are texts of sources and files: brackets in them are no markup."""
+
+    def add_row(self, *cells: Any, **style: Any) -> None:
+        super().add_row(*(Text(one) if isinstance(one, str) else one for one in cells), **style)
+
+
 def table(*headings: str, right: tuple[str, ...] = (), title: str | None = None) -> Table:
     """A table without side lines, which fits 80 columns; what doesn't fit is folded, never cut."""
-    made = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    made = PlainTable(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for heading in headings:
         number = heading in right
         made.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=number)

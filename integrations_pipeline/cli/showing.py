@@ -169,7 +169,8 @@ def note(row: StreamStatus) -> str:
     if row.resume_at:
         said.append(f"resumes at {output.local(row.resume_at)}")
     if row.drift_open:
-        said.append(f"{row.drift_open:,} findings of drift: integrations drift list {row.connection}/{row.stream}")
+        found = f"{row.drift_open:,} finding{'s' * (row.drift_open > 1)} of drift"
+        said.append(f"{found}: integrations drift list {row.connection}/{row.stream}")
     if row.webhooks is not None and row.webhooks.missed:
         changes = row.webhooks.told + row.webhooks.missed
         said.append(f"its webhooks missed {row.webhooks.missed:,} of {changes:,} changes in a day; polls brought them")

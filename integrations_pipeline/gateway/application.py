@@ -32,6 +32,7 @@ from integrations_pipeline.gateway.lane import FastLane
 from integrations_pipeline.gateway.metrics import Metrics
 from integrations_pipeline.gateway.pages.pages import Pages
 from integrations_pipeline.gateway.pushing import PushLane
+from integrations_pipeline.gateway.reloading import Reloading
 from integrations_pipeline.gateway.writer import Writer
 from integrations_pipeline.spec.errors import ContractError, DataError, DestinationError
 from integrations_pipeline.spec.home import Home
@@ -208,7 +209,7 @@ def response(answer: Answer, headers: dict[str, str] | None = None) -> Response:
 
 def whole(home: Home, store: Store) -> Gateway:
     """The gateway of a home with all it serves. Raises ConfigError where its token could be guessed."""
-    doors = Doors(home, subscriptions=store.subscriptions)
+    doors = Doors(home, subscriptions=store.subscriptions, saved=Reloading().want)
     access, lane = Access(doors.public_url), PushLane(doors, store)
     data, pages = Data(doors, store, access, lane), Pages(doors, store, access, lane)
     return Gateway(doors, store.connect, FastLane(doors, store), data, pages, Metrics(doors, store, access))

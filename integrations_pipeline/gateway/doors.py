@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,18 @@ class Closed:
 
 
 class Doors:
-    """By connection. ``find`` may be called while another thread loads."""
+    """By connection. ``find`` may be called while another thread loads. ``saved`` is told of each change of the files
+    but the first look."""
 
-    def __init__(self, home: Home, public_url: str | None = None, subscriptions: Subscriptions | None = None):
+    def __init__(
+        self,
+        home: Home,
+        public_url: str | None = None,
+        subscriptions: Subscriptions | None = None,
+        saved: Callable[[], None] = lambda: None,
+    ):
         self.home = home
-        self.subscriptions = subscriptions
+        self.subscriptions, self.saved = subscriptions, saved
         self.public_url = (public_url or os.environ.get(PUBLIC_URL, "")).strip().rstrip("/") or None
         self._doors: dict[str, Door | Closed] = {}
         self._connections: dict[str, Connection] = {}
@@ -88,7 +95,8 @@ class Doors:
         A file that is broken by its last edit stays as it was before: its senders shall not suffer for it.
         """
         files, secrets = list(stamps(self.home)), list(self._secret_files())
-        if not self._subscribed() and (files, secrets) == self._stamps:
+        before = self._stamps
+        if not self._subscribed() and (files, secrets) == before:
             return False
         loaded = load_all(self.home)
         kept = {
@@ -107,6 +115,8 @@ class Doors:
         self._tell(doors)
         self._doors = doors
         self._stamps = files, secrets
+        if before is not None and files != before[0]:
+            self.saved()
         return True
 
     def _subscribed(self) -> bool:

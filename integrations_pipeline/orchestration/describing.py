@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from dagster import (
 )
 from dagster._core.definitions.metadata import CodeReferencesMetadataSet, TableMetadataSet
 
+from integrations_pipeline.orchestration.tabulating import mapping_table, sources
 from integrations_pipeline.spec.connection import Connection, Kind
 from integrations_pipeline.spec.fields import Field
-from integrations_pipeline.spec.mapping import MapField
 from integrations_pipeline.spec.streams import Stream
 
 # Links to files are new in Dagster; the version is pinned, so a change there is met by the tests, not by users.
@@ -78,7 +78,7 @@ def how_it_is_read(stream: Stream) -> str:
 def stream_metadata(connection: Connection, name: str, stream: Stream) -> dict[str, Any]:
     schema = TableSchema(columns=[column(path, field) for path, field in stream.fields.items()])
     table = TableMetadataSet(table_name=f"raw.{connection.name}__{name}", column_schema=schema)
-    return {**table, **references([connection.file]), "url": connection.api.url}
+    return {**mapping_table(stream), **table, **references([connection.file]), "url": connection.api.url}
 
 
 def kind_metadata(kind: Kind, feeders: Iterable[MappedStream]) -> dict[str, Any]:
@@ -111,12 +111,6 @@ def lineage(feeders: Iterable[MappedStream]) -> TableColumnLineage:
                 dep = TableColumnDep(stream_key(connection.name, name), source)
                 found.setdefault(target, []).append(dep)
     return TableColumnLineage(found)
-
-
-def sources(how: MapField) -> Iterator[str]:
-    """The raw paths a canonical field is made of."""
-    for path in ([how.from_] if how.from_ else []) + (how.first or []) + (how.join or []):
-        yield str(path)
 
 
 def references(files: Iterable[Path | None]) -> Mapping[str, Any]:

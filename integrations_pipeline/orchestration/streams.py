@@ -13,6 +13,7 @@ from dagster import (
     asset,
 )
 
+from integrations_pipeline.client.redaction import redactor
 from integrations_pipeline.orchestration import reporting
 from integrations_pipeline.orchestration.describing import (
     icons,
@@ -22,6 +23,7 @@ from integrations_pipeline.orchestration.describing import (
     stream_metadata,
     tags_of,
 )
+from integrations_pipeline.orchestration.tabulating import SAMPLES, sample_table
 from integrations_pipeline.orchestration.watching import LoggedProgress
 from integrations_pipeline.spec.connection import Connection, Kind
 from integrations_pipeline.spec.errors import IntegrationError
@@ -30,6 +32,7 @@ from integrations_pipeline.store.conflicts import counted
 from integrations_pipeline.store.health import streams_health
 from integrations_pipeline.store.profiles import open_findings
 from integrations_pipeline.store.reports import open_quarantine, rejected_rules
+from integrations_pipeline.store.stored import live_records
 from integrations_pipeline.sync.expecting import judged
 from integrations_pipeline.sync.result import StreamResult, iso
 from integrations_pipeline.sync.run import sync
@@ -92,7 +95,7 @@ def run_stream(context: AssetExecutionContext, connection: Connection, name: str
     if result.status == "deferred" and result.error is not None:
         defer(context, connection, name, result, numbers)
         return
-    yield MaterializeResult(metadata=numbers)
+    yield MaterializeResult(metadata={**numbers, **sampled(context, connection, name)})
 
 
 def synced_stream(
@@ -148,6 +151,14 @@ def expected(context: AssetExecutionContext, connection: Connection, name: str) 
         (health,) = streams_health(session, [(connection.name, name)])
     for verdict in judged(connection, health):
         yield reporting.expectation(stream_key(connection.name, name), verdict)
+
+
+def sampled(context: AssetExecutionContext, connection: Connection, name: str) -> dict[str, Any]:
+    """A few of the records held, so that people see what they look like."""
+    store = context.resources.store
+    with store.store.borrow() as session:
+        records = live_records(session, connection.name, name, SAMPLES)
+    return sample_table(connection.streams[name], records, redactor(connection.name, store.home.home()))
 
 
 def defer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -71,8 +72,17 @@ def parse_condition(value: Any) -> Condition:
         raise ValueError(f"a path, or paths with their values, was expected, not {value!r}")
     for wanted in value.values():
         check_test(wanted)
-    text = ", ".join(f"{key}: {wanted}" for key, wanted in value.items())
+    text = ", ".join(f"{key}: {written(wanted)}" for key, wanted in value.items())
     return Condition(tuple((parse_path(key), wanted) for key, wanted in value.items()), text)
+
+
+def written(wanted: Any) -> str:
+    """A test as it stands in the file."""
+    if isinstance(wanted, dict):
+        return "{" + ", ".join(f"{name}: {written(value)}" for name, value in wanted.items()) + "}"
+    if isinstance(wanted, list):
+        return f"[{', '.join(map(written, wanted))}]"
+    return json.dumps(wanted) if wanted is None or isinstance(wanted, bool) else str(wanted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,9 +98,20 @@ WHERE s.connection = %(connection)s AND s.stream = %(stream)s AND s.parent_key =
 """
 LATEST = """
 SELECT run_id, mode, status, started_at, fetched, skipped, quarantined FROM integrations.run_log
-WHERE connection = %(connection)s AND stream = %(stream)s ORDER BY started_at DESC LIMIT 1
+WHERE connection = %(connection)s AND stream = %(stream)s AND mode <> 'push' ORDER BY started_at DESC LIMIT 1
 """
 LIKE_IT = "SELECT external_id FROM {raw} ORDER BY stamp DESC, external_id LIMIT 3"
+
+
+# The last of each record; some may have come in since.
+LATELY = """
+SELECT at, external_id, decision, reason, run_id FROM (
+    SELECT DISTINCT ON (external_id) at, external_id, decision, reason, run_id FROM integrations.decision
+    WHERE connection = %(connection)s AND stream = %(stream)s
+      AND decision IN ('skipped', 'quarantined', 'discarded', 'deleted') AND external_id IS NOT NULL
+    ORDER BY external_id, at DESC) AS last
+ORDER BY at DESC, external_id LIMIT %(most)s
+"""
 
 
 @dataclass
@@ -128,6 +139,13 @@ def read_life(session: psycopg.Connection[Any], connection: str, stream: str, ke
     """What the tables hold of a record. ``named``: how the end of a URL's path names it. Raises DestinationError."""
     with destination_errors(f"{connection}/{stream}"):
         return Reading(session, connection, stream, key).life(named)
+
+
+def left_out(session: psycopg.Connection[Any], connection: str, stream: str, most: int) -> list[Row]:
+    """The records that were left out last, the latest first. Raises DestinationError."""
+    with destination_errors(f"{connection}/{stream}"):
+        cursor = session.cursor(row_factory=dict_row)
+        return cursor.execute(LATELY, {"connection": connection, "stream": stream, "most": most}).fetchall()
 
 
 class Reading:

@@ -14,6 +14,8 @@ from integrations_pipeline.sync.result import iso
 
 SHOWN_FIELDS = 6
 SHOWN_CHARACTERS = 60
+HELD_SECONDS = 0.5
+"""Less is no news to people: most calls are held for a moment by the rate limit."""
 ORDER = ("request", "event", "decision", "quarantine", "link", "conflict", "change")
 """Of one instant: what was asked or told comes before what was decided about it."""
 
@@ -45,7 +47,12 @@ def requests(life: Life) -> Iterator[Moment]:
         said = f"{row['method']} {row['url']} → {row['status'] or 'no answer'} in {row['seconds']:.2f} s"
         rows = f", {row['rows']:,} rows" if row["rows"] is not None else ""
         named = f", request id {row['request_id']}" if row["request_id"] else ""
-        held = f", held {row['waited_seconds']:.0f} s before ({row['wait_reason']})" if row["wait_reason"] else ""
+        waited = row["waited_seconds"]
+        held = (
+            f", held {waited:.1f} s before ({row['wait_reason']})"
+            if row["wait_reason"] and waited >= HELD_SECONDS
+            else ""
+        )
         failed = f": {row['error']}" if row["error"] else ""
         yield moment(row["at"], "request", said + rows + named + held + failed, row)
 
@@ -115,10 +122,25 @@ def moment(at: datetime, what: str, text: str, row: Row) -> Moment:
 def fields_of(detail: Any) -> str:
     """``; name: "a" → "b"`` of the fields that are told from and to."""
     pairs = detail.items() if isinstance(detail, dict) else ()
-    told = [(name, *value) for name, value in pairs if isinstance(value, list) and len(value) == 2]
+    told = [
+        part
+        for name, value in pairs
+        if isinstance(value, list) and len(value) == 2
+        for part in differing(name, value[0], value[1])
+    ]
     said = [f"{name}: {short(old)} → {short(new)}" for name, old, new in told[:SHOWN_FIELDS]]
     more = [f"and {len(told) - SHOWN_FIELDS} more"] if len(told) > SHOWN_FIELDS else []
     return "; " + ", ".join([*said, *more]) if said else ""
+
+
+def differing(name: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    """What differs within objects, with its path; anything else as a whole."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        yield name, old, new
+        return
+    for key in dict.fromkeys([*old, *new]):
+        if old.get(key) != new.get(key):
+            yield from differing(f"{name}.{key}", old.get(key), new.get(key))
 
 
 def short(value: Any) -> str:

@@ -16,7 +16,7 @@ from integrations_pipeline.spec.connection import Connection, Kind
 from integrations_pipeline.spec.decoding import decode
 from integrations_pipeline.spec.limits import DECISION_DAYS
 from integrations_pipeline.spec.streams import Stream
-from integrations_pipeline.store.lives import Life, Row, read_life
+from integrations_pipeline.store.lives import Life, Row, left_out, read_life
 from integrations_pipeline.store.store import Store
 from integrations_pipeline.sync import moments
 from integrations_pipeline.sync.moments import Moment
@@ -82,6 +82,23 @@ def why(connection: Connection, stream: str, external_id: str, store: Store, kin
         moments=moments.in_order(life),
         drift=[plain(row) for row in life.drift],
     )
+
+
+LATELY = 20
+
+
+def lately(connection: Connection, stream: str, store: Store) -> list[dict[str, Any]]:
+    """The records of a stream that were skipped, set aside, discarded or deleted last, the latest first, at most
+    ``LATELY``: ``{"at", "external_id", "decision", "reason", "run_id"}``.
+
+    Raises ConfigError for a stream that the connection hasn't, DestinationError where the database is away.
+    """
+    if stream not in connection.streams:
+        choose(connection, [stream])
+    with store.borrow() as session:
+        found = left_out(session, connection.name, stream, LATELY)
+    redactor = redactor_of(connection, resolved(connection))
+    return [redactor.document(plain(row)) for row in found]
 
 
 def state_of(life: Life) -> str:

@@ -93,6 +93,23 @@ def test_each_difference_is_a_finding_and_ends_when_it_is_gone(
     assert runs.run(rows(100)) == {}
 
 
+def test_what_a_write_sets_beside_the_fields_is_no_news() -> None:
+    update = {"request": "PUT /records/<external_id>", "set": {"by": "us"}}
+    write = {
+        "fields": ["stage"],
+        "create": "POST /records",
+        "update": update,
+        "set": {"metadata": {"ref": "<reference>"}},
+    }
+    runs = Runs(write=write)
+    runs.run(rows(60))
+    ours = rows(30, metadata={"ref": "r1"}, by="us")
+    assert runs.run(ours) == {}
+    assert runs.run([{**one, "metadata": {"ref": "r1", "theirs": 1}} for one in ours]) == {
+        "new_field metadata.theirs": "warning"
+    }
+
+
 def test_a_vanished_object_is_one_finding(runs: Runs) -> None:
     without = [{key: value for key, value in one.items() if key != "properties"} for one in rows(30)]
     assert runs.run(without) == {"vanished_field properties": "error"}

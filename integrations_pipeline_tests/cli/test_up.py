@@ -72,11 +72,15 @@ def test_a_demo_file_is_served_from_when_it_is_saved(home: Home) -> None:
 
 
 def test_an_edit_that_the_source_does_not_see_keeps_its_contents(home: Home) -> None:
+    home.models.mkdir()
+    (home.models / "x.yaml").write_text("kind: x\nfields: {y: {type: string}}\n")
     file = write(home, "first")
     with Demo(home, records=5) as demo:
         demo.see()
         ask(demo, "_simulator/first/things/insert", "POST")
         file.write_text(file.read_text() + "every: 15m\n")
+        assert demo.see() == []
+        file.write_text(file.read_text().replace("primary_key: id,", "primary_key: id, map: {to: x, fields: {y: id}},"))
         assert demo.see() == []
         file.write_text("connection: first\nevery: soon\n")
         said = "connections/first.yaml can't be used; `integrations check` says why (the others work)"

@@ -16,6 +16,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from integrations_pipeline.spec.loading import load_connection
 from integrations_pipeline.store.server import EmbeddedServer
 from integrations_pipeline_tests import patience
 from integrations_pipeline_tests.client.source import Source
+from integrations_pipeline_tests.gateway.test_pages import Visit
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 300.0
@@ -48,7 +50,8 @@ LAUNCH = """mutation($p: ExecutionParams!) {launchPipelineExecution(executionPar
 RUNS = "{runsOrError {... on Runs {results {runId status jobName rootRunId tags {key value}}}}}"
 ASSETS = """{assetNodes {assetKey {path} assetMaterializations(limit: 1) {runId}
   assetChecksOrError {... on AssetChecks {checks {name executionForLatestMaterialization {status}}}}}}"""
-RELOAD = """mutation {reloadRepositoryLocation(repositoryLocationName: "integrations") {__typename}}"""
+MAPPING = """query($k: AssetKeyInput!) {assetNodeOrError(assetKey: $k) {... on AssetNode {metadataEntries {
+  label ... on TableMetadataEntry {table {records}}}}}}"""
 EVENTS = (
     """query($id: ID!) {logsForRun(runId: $id) {... on EventConnection {events {... on MessageEvent {message}}}}}"""
 )
@@ -88,15 +91,17 @@ class Up:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/graphql", body, {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(
-            request, timeout=PATIENCE_SECONDS
-        ) as answer:  # a reload that is asked again begins anew
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
             return json.load(answer)["data"]
 
-    def gateway_health(self) -> int:
-        address = re.search(r"webhooks: (http://\S+)/webhooks/", self.said())
+    @property
+    def gateway_port(self) -> int:
+        address = re.search(r"webhooks: http://127.0.0.1:(\d+)/webhooks/", self.said())
         assert address is not None
-        with urllib.request.urlopen(f"{address[1]}/healthz", timeout=30) as answer:
+        return int(address[1])
+
+    def gateway_health(self) -> int:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.gateway_port}/healthz", timeout=30) as answer:
             return int(answer.status)
 
     def runs(self) -> list[dict[str, Any]]:
@@ -109,6 +114,13 @@ class Up:
     def materialized(self) -> set[str]:
         nodes = self.ask(ASSETS)["assetNodes"]
         return {"/".join(node["assetKey"]["path"]) for node in nodes if node["assetMaterializations"]}
+
+    def mapping(self, key: str) -> dict[str, dict[str, str]]:
+        """The mapping table of an asset, by canonical field."""
+        entries = self.ask(MAPPING, k={"path": key.split("/")})["assetNodeOrError"]["metadataEntries"]
+        (table,) = [entry["table"]["records"] for entry in entries if entry["label"] == "mapping"]
+        rows = [json.loads(row) for row in table]
+        return {value: row for row in rows for name, value in row.items() if name.startswith("field of ")}
 
     def launch(self, *keys: str, job: str = "sync", tags: dict[str, str] | None = None) -> str:
         selector = {
@@ -181,7 +193,6 @@ def test_up_shows_the_demo_runs_what_it_is_told_and_leaves_nothing(up: Up) -> No
     until(lambda: up.status(run) == "SUCCESS")
     file = up.root / "connections" / "demo_rates.yaml"
     (up.root / "connections" / "second.yaml").write_text(file.read_text().replace("demo_rates", "second"))
-    up.ask(RELOAD)
     until(lambda: "second" in {n["assetKey"]["path"][0] for n in up.ask(ASSETS)["assetNodes"]})
     began = time.monotonic()
     up.stop()
@@ -217,6 +228,58 @@ def test_a_killed_run_is_tried_again_and_goes_on_at_its_bookmark(slow: Simulatio
     assert 0 < fetched < 1000
 
 
+BRANCH = """
+connector: branches
+settings: {branch: null}
+api: {url: "http://127.0.0.1:8765/<branch>/v1", pagination: {type: single_page}}
+streams:
+  things: {request: GET /things, records: data, primary_key: id, fields: {id: {type: string, required: true}}}
+"""
+
+
+@pytest.fixture
+def branches(root: Path) -> None:
+    """A home with one of the demos, and a connector of the team's own."""
+    for demo in (root / "connections").iterdir():
+        if demo.stem != "demo_rates":
+            demo.unlink()
+    (root / "connectors").mkdir()
+    (root / "connectors" / "branches.yaml").write_text(BRANCH)
+
+
+@pytest.mark.long
+def test_what_is_saved_on_the_pages_is_live_in_dagster_without_a_restart(
+    branches: None, slow: Simulation, up: Up
+) -> None:
+    until(lambda: "demo_rates/rates" in up.materialized())
+    until(lambda: up.rows("SELECT 1 FROM integrations.stream_state WHERE connection = 'slow' AND bookmark IS NOT NULL"))
+    (run,) = [one["runId"] for one in up.runs() if {"key": "integrations/connection", "value": "slow"} in one["tags"]]
+    locks = [up.root / ".integrations" / "dagster" / f"{name}.lock" for name in ("webserver", "daemon", "code")]
+    processes = [lock.read_text() for lock in locks]
+    visit = Visit(up.gateway_port)
+
+    text = visit.get("/mapping/demo_rates/rates").html
+    block = unescape(re.findall(r"<textarea[^>]*>\n(.*?)</textarea>", text, re.DOTALL)[0])
+    known = re.findall(r'name="known" value="([^"]+)"', text)[0]
+    assert "quote: currency" in block
+    edited = block.replace("quote: currency", "quote: {from: currency, apply: [trim, upper]}")
+    visit.post("/mapping/demo_rates/rates", {"block": edited, "known": known, "do": "save"})
+    assert "Saved" in visit.follow().text
+    until(lambda: up.mapping("demo_rates/rates")["quote"]["steps"] == "trim → upper")
+
+    visit.get("/connections/new?uses=branches")
+    visit.post("/connections/new", {"uses": "branches", "name": "berlin", "every": "15m", "setting.branch": "berlin"})
+    assert "connections/berlin.yaml is written" in visit.follow().text
+    until(lambda: "berlin/things" in up.materialized())  # the sensors go on, and know it
+    assert len(up.rows("SELECT FROM raw.berlin__things")) == up.records
+
+    assert up.status(run) == "STARTED", "a run under way goes on, by the file as it was"
+    slow.latency_ms = 0
+    until(lambda: up.status(run) == "SUCCESS")
+    assert len(up.rows("SELECT FROM raw.slow__things")) == 1000
+    assert [lock.read_text() for lock in locks] == processes, "nothing was restarted"
+
+
 @pytest.mark.long
 def test_a_killed_database_comes_back(up: Up) -> None:
     until(lambda: {"demo_rates/rates", "demo_calendar/events", "demo_shop/products"} <= up.materialized())
@@ -227,7 +290,6 @@ def test_a_killed_database_comes_back(up: Up) -> None:
     (up.root / "connections" / "third.yaml").write_text(
         (up.root / "connections" / "demo_rates.yaml").read_text().replace("demo_rates", "third")
     )
-    until(lambda: up.ask(RELOAD))
     until(lambda: "third/rates" in up.materialized())  # a new source, and its first sync, without a hand
 
 

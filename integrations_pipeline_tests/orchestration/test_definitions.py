@@ -52,6 +52,33 @@ def test_an_asset_says_what_it_holds_and_whose_it_is(home: Home) -> None:
     assert reference.file_path == str(home.connections / "crm.yaml")
 
 
+def test_the_mapping_is_a_table(home: Home) -> None:
+    file = home.connections / "crm.yaml"
+    more = """
+      fields:
+        email: {from: email, apply: [trim, lower, {truncate: 80}], required: true}
+        name: {join: [first, last], with: "-"}
+        phone: {from: phones, where: {type: home, open: {present: true}}, take: number}
+        company: {first: [company.name, org]}
+        stage: {from: state, values: {lead: prospect, customer: active}, else: unknown}
+        country: {value: DE}
+"""
+    before = "      fields: {email: {from: email, apply: [trim, lower]}, name: name}\n"
+    assert before in file.read_text()
+    file.write_text(file.read_text().replace(before, more.lstrip("\n")))
+    graph = build(home).resolve_asset_graph()
+    table = graph.get(CONTACTS).metadata["mapping"]
+    assert [tuple(record.data.values()) for record in table.records] == [
+        ("email", "trim → lower → truncate 80 → required", "email"),
+        ("first, last", 'join with "-"', "name"),
+        ("phones", "where type: home, open: {present: true}, take number", "phone"),
+        ("company.name, org", "the first that has a value", "company"),
+        ("state", "lead = prospect, customer = active, else unknown", "stage"),
+        ("–", "always DE", "country"),
+    ]
+    assert "mapping" not in graph.get(DEALS).metadata
+
+
 def test_canonical_fields_come_from_raw_fields(home: Home) -> None:
     lineage = build(home).resolve_asset_graph().get(CUSTOMER).metadata["dagster/column_lineage"].deps_by_column
     assert {(field, dep.asset_key, dep.column_name) for field, deps in lineage.items() for dep in deps} == {

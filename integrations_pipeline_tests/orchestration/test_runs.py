@@ -43,6 +43,16 @@ def test_a_run_lands_shapes_and_tells_numbers(crm: House) -> None:
     assert runs == [(result.run_id, "succeeded")]
 
 
+def test_an_asset_shows_a_few_records_without_what_looks_personal(crm: House) -> None:
+    crm.simulations["crm"].insert("contacts", [{"id": "0", "email": "jane.doe@example.com", "name": "Jane Doe"}])
+    result = crm.run()
+    told = [e.materialization.metadata for e in result.get_asset_materialization_events() if e.asset_key == CONTACTS]
+    records = [record.data for record in told[0]["sample"].records]  # type: ignore[attr-defined]
+    assert len(records) == 3 and set(records[0]) == {"id", "email", "name", "updated"}
+    assert (records[0]["email"], records[0]["name"]) == ("xxxx.xxx@xxxxxxx.xxx", "xxxx xxx")
+    assert "jane" not in messages(result).lower()
+
+
 def test_the_same_run_again_changes_nothing(crm: House) -> None:
     crm.run()
     before = crm.ask("SELECT * FROM canonical.customer ORDER BY id")

@@ -10,7 +10,7 @@ import pytest
 from integrations_pipeline.spec.connection import Connection, Kind
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.store.store import Store
-from integrations_pipeline.sync.why import Story, why
+from integrations_pipeline.sync.why import Story, lately, why
 from integrations_pipeline_tests.client.source import Reply, Seen, Source
 from integrations_pipeline_tests.gateway.shop import Shop, at
 from integrations_pipeline_tests.gateway.shop import shop as shop
@@ -74,6 +74,30 @@ def test_a_record_is_followed_from_its_very_request_to_the_canonical_field(thing
         ("trim", " LARGE ", "LARGE"), ("lower", "LARGE", "large"),
     ]  # fmt: skip
     assert story.canonical is not None and story.canonical["record"]["name"] == "large"
+
+
+def test_of_an_object_that_changed_the_parts_are_told(things: Bench) -> None:
+    held = things.rows_held  # type: ignore[attr-defined]
+    held[2] |= {"more": {"at": {"city": "Ulm", "zip": "1"}, "kept": [1]}}
+    things.sync()
+    held[2] |= {"more": {"at": {"city": "Bonn", "zip": "1"}, "kept": [1], "new": 2}}
+    things.sync()
+    assert "updated (raw); more.at.city: 'Ulm' → 'Bonn', more.new: – → '2'" in texts(told(things, "k00002"), "decision")
+
+
+def test_which_records_were_left_out_lately(things: Bench) -> None:
+    given = {"connection": "acme", "api": {"url": things.source.url}, "streams": things.streams}
+    connection = Connection.model_validate(given)
+    held = things.rows_held  # type: ignore[attr-defined]
+    held[1] |= {"draft": True}
+    held[9] |= {"size": "huge"}
+    things.sync()
+    with Store(things.database_url) as store:
+        found = {one["external_id"]: (one["decision"], one["reason"]) for one in lately(connection, "things", store)}
+        assert found["k00001"] == ("skipped", "draft: true")
+        assert found.keys() == {"k00001", "k00009"} and found["k00009"][0] == "quarantined"
+        with pytest.raises(ConfigError, match="did you mean things"):
+            lately(connection, "thing", store)
 
 
 def test_why_a_record_isnt_here(things: Bench) -> None:

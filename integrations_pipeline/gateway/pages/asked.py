@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,8 +17,8 @@ from integrations_pipeline.gateway.doors import Doors
 from integrations_pipeline.gateway.pages.elements import Html, el, joined, link
 from integrations_pipeline.gateway.pages.visitor import FORM_TOKEN, Visitor
 from integrations_pipeline.gateway.pushing import PushLane
+from integrations_pipeline.gateway.reloading import dagster_url
 from integrations_pipeline.store.store import Store
-from integrations_pipeline.sync.alerting import UI_URL
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
@@ -127,11 +126,6 @@ def number_in(text: str) -> int:
 def see_other(path: str) -> Response:
     """After a form was done: the page anew, so that reloading it does nothing twice."""
     return RedirectResponse(path, 303, HEADERS)
-
-
-def dagster_url() -> str | None:
-    """Where Dagster's UI is, if that is known."""
-    return os.environ.get(UI_URL, "").strip().rstrip("/") or None
 
 
 @cache

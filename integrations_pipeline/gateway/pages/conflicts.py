@@ -9,11 +9,11 @@ from starlette.responses import Response
 from integrations_pipeline.client.redaction import Redactor, redactor
 from integrations_pipeline.gateway.pages.asked import Asked, button, moment, notice, number_in, page, see_other
 from integrations_pipeline.gateway.pages.elements import Html, el, table
-from integrations_pipeline.gateway.pages.samples import plain
 from integrations_pipeline.gateway.values import of_text
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.limits import PAGE_ROWS
 from integrations_pipeline.store.conflicts import OpenConflict, one_conflict, open_conflicts, resolve
+from integrations_pipeline.sync.samples import plain
 
 PATH = "/conflicts"
 CHOICES = {"ours": "Ours was kept", "theirs": "Theirs was taken over", "value": "Your value was set"}

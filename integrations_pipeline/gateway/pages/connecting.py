@@ -13,7 +13,6 @@ from starlette.responses import Response
 
 from integrations_pipeline.gateway.pages.asked import Asked, button, notice, page, see_other
 from integrations_pipeline.gateway.pages.elements import Html, el, link, table
-from integrations_pipeline.gateway.pages.reloading import reload_dagster
 from integrations_pipeline.spec.editing import save
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.home import Home
@@ -126,7 +125,6 @@ def submit(asked: Asked) -> Response:
         wrong = notice("bad", error.what, el("br"), f"Next: {error.next}.")
         return form(asked, one, asked.form, wrong, status=409)
     asked.doors.refresh()
-    reload_dagster()
     return see_other(f"{PATH}?made={name}")
 
 

@@ -11,8 +11,6 @@ from starlette.responses import Response
 from integrations_pipeline.client.redaction import Redactor, redactor
 from integrations_pipeline.gateway.pages.asked import Asked, button, notice, page, see_other
 from integrations_pipeline.gateway.pages.elements import Html, el, joined, link, pill, table
-from integrations_pipeline.gateway.pages.reloading import reload_dagster
-from integrations_pipeline.gateway.pages.samples import masked, plain, sample
 from integrations_pipeline.gateway.pages.story import path_of
 from integrations_pipeline.spec import editing
 from integrations_pipeline.spec.connection import Connection
@@ -25,6 +23,7 @@ from integrations_pipeline.spec.yaml_text import parse_document, to_yaml
 from integrations_pipeline.store.planned import Sample
 from integrations_pipeline.store.stored import live_records
 from integrations_pipeline.sync.previewing import MappingPreview, preview_stream
+from integrations_pipeline.sync.samples import masked, plain, sample
 
 PATH = "/mapping/{connection}/{stream}"
 
@@ -163,7 +162,6 @@ def submit(asked: Asked) -> Response:
         if asked.form.get("do") == "save":
             editing.save(text, edited.connection.file, asked.doors.home, asked.form.get("known"))
             asked.doors.refresh()
-            reload_dagster()
             return see_other(f"{asked.http.url.path}?saved=1")
         results = previewed(asked, edited, after, text)
     except ConfigError as error:

@@ -12,7 +12,6 @@ from starlette.responses import Response
 from integrations_pipeline.client.redaction import Redactor, redactor
 from integrations_pipeline.gateway.pages.asked import Asked, button, moment, notice, number_in, page, see_other
 from integrations_pipeline.gateway.pages.elements import Html, el, link, pill, table
-from integrations_pipeline.gateway.pages.samples import masked, plain
 from integrations_pipeline.gateway.pages.story import path_of
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.limits import PAGE_ROWS
@@ -23,6 +22,7 @@ from integrations_pipeline.store import outbox
 from integrations_pipeline.store.outboxed import OutboxChange, open_changes, open_counts, outbox_change
 from integrations_pipeline.sync import resolving
 from integrations_pipeline.sync.reaching import client_of
+from integrations_pipeline.sync.samples import masked, plain
 
 PATH = "/outbox"
 STATES = {

@@ -12,7 +12,6 @@ from starlette.responses import Response
 from integrations_pipeline.client.redaction import Redactor, redactor
 from integrations_pipeline.gateway.pages.asked import Asked, button, moment, notice, number_in, page, see_other
 from integrations_pipeline.gateway.pages.elements import Html, el, link, table
-from integrations_pipeline.gateway.pages.samples import sample
 from integrations_pipeline.gateway.pages.story import path_of
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.limits import PAGE_ROWS
@@ -21,6 +20,7 @@ from integrations_pipeline.spec.personal import shown
 from integrations_pipeline.store.quarantined import QuarantinedRow, places_of, quarantined_rows
 from integrations_pipeline.sync.retrying import discard_rows
 from integrations_pipeline.sync.retrying import retry as retry_rows
+from integrations_pipeline.sync.samples import sample
 
 PATH = "/quarantine"
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from starlette.responses import Response
 
-from integrations_pipeline.gateway.pages.asked import Asked, button, dagster_url, moment, page
+from integrations_pipeline.gateway.pages.asked import Asked, button, moment, page
 from integrations_pipeline.gateway.pages.elements import Html, el, link, pill, table
 from integrations_pipeline.gateway.pages.facts import ConnectionFacts, Facts, StreamFacts, read_facts
+from integrations_pipeline.gateway.reloading import dagster_url
 from integrations_pipeline.spec.clock import in_words
 from integrations_pipeline.store.alerts import Alert
 

@@ -8,8 +8,9 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
-from integrations_pipeline.gateway.pages.asked import Asked, dagster_url, moment, page, see_other
+from integrations_pipeline.gateway.pages.asked import Asked, moment, page, see_other
 from integrations_pipeline.gateway.pages.elements import Html, el, link, pill, table
+from integrations_pipeline.gateway.reloading import dagster_url
 from integrations_pipeline.spec.errors import ConfigError
 from integrations_pipeline.spec.loading import load_named
 from integrations_pipeline.sync.moments import Moment, short

@@ -1,4 +1,4 @@
-"""What of a record may stand on a page: its form, its harmless values, and never a secret."""
+"""What of a record may be shown to many: its form, its harmless values, and never a secret."""
 
 from __future__ import annotations
 
