@@ -158,7 +158,15 @@ class Client:
     def _hooked(self, row: Any, stream_name: str, stream: Stream) -> Any:
         """The row as the hook `record` makes it."""
         key = ", ".join(str(path.get(row)) for path in stream.primary_key) if isinstance(row, dict) else ""
-        return self._hooks["record"].record(row, stream=stream_name, key=key)
+        try:
+            return self._hooks["record"].record(row, stream=stream_name, key=key)
+        except IntegrationError as error:
+            raise self._told(error) from None
+
+    def _told(self, error: IntegrationError) -> IntegrationError:
+        """A hook's error: its text, and that of its cause, may quote what the hook was given."""
+        error.what, error.__cause__ = self._redactor.text(error.what), None
+        return error
 
     def count(self, stream_name: str, since: Any) -> int:
         """How many records the stream's `probe` counts from ``since`` on, a value as ``format_cursor`` gives it."""
@@ -312,7 +320,7 @@ class Client:
         try:
             return replace(answer, document=page(answer.document, stream=plan.name)), meaning
         except IntegrationError as error:
-            raise error.at(f"{asked.where} {request}") from None
+            raise self._told(error).at(f"{asked.where} {request}") from None
 
     def _stream(self, name: str) -> Stream:
         stream = self._connection.streams.get(name)

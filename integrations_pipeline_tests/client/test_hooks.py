@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,18 @@ def test_a_hook_that_fails_is_named_with_the_record_or_request(
     for words in [f"the hook {hook} (quirks.f)", "GET /things", *said]:
         assert words in str(error)
     assert "canary" not in str(error)
+
+
+@pytest.mark.parametrize("hook", ["page", "record"])
+def test_a_hook_that_quotes_what_it_was_given_gives_no_secret_away(make: Make, source: Source, hook: str) -> None:
+    """The source repeats what it was asked with, and the hook fails with all of it."""
+    source.answer = lambda seen: {"items": [{"id": 1, "you_sent": seen.headers["Authorization"]}]}
+    text = "def f(given):\n    raise ValueError(given)\n"
+    client = make(text, {"type": "bearer", "token": "$key"}, **{hook: "quirks.f"})
+    with pytest.raises(IntegrationError) as caught:
+        read(client)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "you_sent" in str(caught.value) and "quirks.py:2" in shown and "canary-key" not in shown
 
 
 FILE = """connection: acme
