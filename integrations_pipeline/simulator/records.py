@@ -280,6 +280,11 @@ class Plan:
         return constant(wanted)
 
     def present(self, path: Path) -> Maker:
+        """Any value: one of the field's own, where the file says what that is."""
+        declared, source = self.declared.get(path), self.mapped.get(path)
+        if declared or source:
+            field = declared or inferred(path.parts[-1], source.apply if source else [])
+            return self.plain_maker(path, field.model_copy(update={"required": True}))
         if inferred(path.parts[-1]).type in ("timestamp", "date"):
             return stamped(stamps.Form("iso"))
         return lambda ordinal, stamp: {"url": f"https://example.com/{path.parts[-1]}/{ordinal + 1}"}
