@@ -62,7 +62,10 @@ class Receiver:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
+                body = self.rfile.read(size := int(self.headers["content-length"]))
+                if len(body) < size:  # its sender was killed in the middle: nothing has come
+                    self.close_connection = True
+                    return
                 headers = [(name.lower(), value) for name, value in self.headers.items()]
                 with receiver.taken:
                     status = receiver.answers.pop(0) if len(receiver.answers) > 1 else receiver.answers[0]
