@@ -31,8 +31,8 @@ test: $(READY) ## all tests but the long ones (minutes)
 test-long: $(READY) ## the tests that take minutes each, in full
 	$(BIN)/python -m pytest -m long
 
-pictures: $(READY) ## the UI's pictures in docs/pictures, taken anew (needs Chromium)
-	SCREENSHOTS=docs/pictures $(BIN)/python -m pytest integrations_pipeline_tests/journeys/test_browser.py
+pictures: $(READY) ## all pictures in docs/pictures, taken anew (minutes; needs Chromium)
+	SCREENSHOTS=docs/pictures $(BIN)/python -m pytest -m long integrations_pipeline_tests/journeys/test_pictures.py
 
 check: $(READY) ## format, lint, types, structure, documents (under a minute)
 	$(BIN)/ruff format --check .

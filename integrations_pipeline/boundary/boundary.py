@@ -205,6 +205,7 @@ class Boundary:
             findings=list(batch.findings.values()),
             positions=list(kept.good),
             rejected_positions=list(kept.rejected),
+            skipped_positions=list(batch.skipped),
             watermark=watermark([value for value, external_id in keyed if external_id is not None], read_at),
         )
 

@@ -55,6 +55,8 @@ class Split:
     """Of each good row, its place among the rows given."""
     rejected_positions: list[int] = field(default_factory=list)
     """Of each rejected one."""
+    skipped_positions: list[int] = field(default_factory=list)
+    """Of each skipped one."""
 
 
 def digest(payload: bytes) -> bytes:

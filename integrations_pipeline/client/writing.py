@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -61,10 +61,11 @@ class Change:
 @dataclass(frozen=True)
 class Answered:
     """What the source said of a change that is done. ``record``: as a list would have given it; None where the reply
-    holds none."""
+    holds none. ``call``: the request's entry in the call log."""
 
     record: dict[str, Any] | None
     external_id: str | None
+    call: int | None = field(default=None, compare=False)
 
 
 Outcome = Answered | IntegrationError
@@ -117,7 +118,8 @@ class Writer:
             raise
         except Unreadable as error:
             return self.done_unread(change, error)
-        return self.answered(change, None if meaning else answer.document, f"{self.where} {answer.request}")
+        told = self.answered(change, None if meaning else answer.document, f"{self.where} {answer.request}")
+        return replace(told, call=answer.call)
 
     def values(self, change: Change, call: Call, added: Mapping[str, Any]) -> dict[str, Any]:
         """What the placeholders stand for; ``added``: what `set` adds to the fields."""
@@ -299,7 +301,7 @@ class Writer:
             what = "the source took a batch, and its answer doesn't tell of this item"
             return dict.fromkeys(changes, AnswerLost(what, where=f"{self.where} {answer.request}"))
         if not create and batch.results is None and answer.document is None:
-            return {at: Answered(None, change.external_id) for at, change in changes.items()}
+            return {at: Answered(None, change.external_id, answer.call) for at, change in changes.items()}
         return {}
 
     def named_results(
@@ -324,7 +326,8 @@ class Writer:
         found = class_of(own, self.rules, self.hands.api, is_list=False)
         try:
             if found is None or found in ("ignore", "end_of_list"):
-                return self.answered(change, result if found is None else None, where)
+                told = self.answered(change, result if found is None else None, where)
+                return replace(told, call=answer.call)
             error = self.hands.failed(found, own).at(where)
         except AnswerLost as lost:
             return lost

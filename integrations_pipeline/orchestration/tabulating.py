@@ -17,20 +17,20 @@ from integrations_pipeline.sync.samples import masked
 
 SAMPLES = 3
 COLUMNS = 12
-CHARACTERS = 60
+CHARACTERS = 40
 VALUES = 8
 
 
 def mapping_table(stream: Stream) -> dict[str, TableMetadataValue]:
-    """Raw path → steps → canonical field; nothing where the stream feeds no kind."""
+    """Raw path → canonical field, and the steps between; nothing where the stream feeds no kind."""
     if stream.map is None:
         return {}
     raw, canonical = "raw field", f"field of {stream.map.to}"
     rows = [
-        {raw: ", ".join(sources(how)) or "–", "steps": " → ".join(steps(how)) or "as it is", canonical: name}
+        {raw: ", ".join(sources(how)) or "–", canonical: name, "steps": " → ".join(steps(how)) or "as it is"}
         for name, how in stream.map.fields.items()
     ]
-    return {"mapping": table([raw, "steps", canonical], rows)}
+    return {"mapping": table([raw, canonical, "steps"], rows)}
 
 
 def sources(how: MapField) -> Iterator[str]:

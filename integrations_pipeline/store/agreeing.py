@@ -54,8 +54,8 @@ UPDATE integrations.outbox SET next_try_at = NULL
 WHERE connection = %(connection)s AND status = 'queued' AND reason ->> 'waits_for' = %(other)s
 """
 NOTE = """
-INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail)
-VALUES (%(run_id)s, %(connection)s, %(stream)s, %(external_id)s, 'push', %(decision)s, %(reason)s, %(detail)s)
+INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail, call)
+VALUES (%(run_id)s, %(connection)s, %(stream)s, %(external_id)s, 'push', %(decision)s, %(reason)s, %(detail)s, %(call)s)
 """
 
 # The answer to an update may be one that was given before: what was deleted there since isn't back by it.
@@ -137,7 +137,7 @@ class Agreement:
     """One write that the source took. ``theirs``: its answer as mapped, in the form of a base; None where it has none:
     what was sent counts then, until the next read tells the source's form of it (``own_forms``). ``version``: the
     answer's; None where there was none. ``found``: it is no answer, but what was found at the source later, so where it
-    differs from what was sent the policies decide."""
+    differs from what was sent the policies decide. ``call``: the request's entry in the call log."""
 
     session: psycopg.Connection[Any]
     written: Written
@@ -145,6 +145,7 @@ class Agreement:
     theirs: dict[str, Any] | None
     version: str | None
     found: Writeback | None = None
+    call: int | None = None
 
     @property
     def names(self) -> dict[str, Any]:
@@ -156,6 +157,7 @@ class Agreement:
             "canonical_id": one.canonical_id,
             "external_id": self.external_id,
             "run_id": one.run_id,
+            "call": self.call,
         }
 
     def note(self) -> None:
@@ -279,18 +281,25 @@ def settle(
     theirs: dict[str, Any] | None,
     version: str | None,
     found: Writeback | None = None,
+    call: int | None = None,
 ) -> None:
     """Notes in the caller's transaction that the source took a create or an update. Raises ElsewhereError, and nothing
     is to be committed then."""
-    Agreement(session, written, external_id, theirs, version, found).note()
+    Agreement(session, written, external_id, theirs, version, found, call).note()
 
 
-def unlink(session: psycopg.Connection[Any], written: Written) -> None:
+def unlink(session: psycopg.Connection[Any], written: Written, call: int | None = None) -> None:
     """Notes in the caller's transaction that the source deleted the record."""
     session.execute(LOCK_KIND, (written.kind,))
     names = {"connection": written.connection, "stream": written.stream, "external_id": written.external_id}
     session.execute(UNLINK, names)
-    told = {"run_id": written.run_id, "decision": "deleted", "reason": "deleted at the source by us", "detail": None}
+    told = {
+        "run_id": written.run_id,
+        "decision": "deleted",
+        "reason": "deleted at the source by us",
+        "detail": None,
+        "call": call,
+    }
     session.execute(NOTE, names | told)
 
 

@@ -303,9 +303,10 @@ class Landing:
         heal(self.held, self.session, "boundary", keys)
 
     def decide_others(self) -> None:
-        left_out: list[Decision] = [(key, "skipped", reason, None) for key, reason in self.chunk.skipped]
+        skipped, calls = self.chunk.skipped, self.chunk.calls.get
+        left_out: list[Decision] = [(key, "skipped", why, None, calls(key or "")) for key, why in skipped]
         for key, version in self.chunk.superseded:
-            left_out.append((key, "superseded", "a newer one came in the same chunk", {"version": version}))
+            left_out.append((key, "superseded", "a newer one came in the same chunk", {"version": version}, None))
         decide(self.held, self.session, left_out)
 
     def note_seen(self) -> None:

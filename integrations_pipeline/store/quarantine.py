@@ -16,8 +16,8 @@ from integrations_pipeline.store.holder import Holder
 Stage = Literal["boundary", "mapping"]
 Rejection = tuple[str | None, str, bytes, list[dict[str, Any]]]
 """External id (None where none could be read), payload as JSON text, hash, reasons."""
-Decision = tuple[str | None, str, str, Any]
-"""External id, decision, reason, detail."""
+Decision = tuple[str | None, str, str, Any, int | None]
+"""External id, decision, reason, detail, and the call (in the call log) that brought the row."""
 
 # Opens a row in quarantine per key (per hash where there is none); one that is open counts another attempt instead.
 # Only what is new or different becomes a decision: a bad row that comes with each poll is one fact. The very row that a
@@ -86,10 +86,10 @@ WHERE q.id IN (
 
 # Decisions about rows that left no other trace; one that repeats the record's latest decision is not written again.
 DECIDE = """
-INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail)
-SELECT %(run_id)s, %(connection)s, %(stream)s, g.external_id, 'raw', g.decision, g.reason, g.detail::jsonb
-FROM (SELECT DISTINCT * FROM unnest(%(keys)s::text[], %(decisions)s::text[], %(reasons)s::text[], %(details)s::text[])
-      AS u (external_id, decision, reason, detail)) AS g
+INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail, call)
+SELECT %(run_id)s, %(connection)s, %(stream)s, g.external_id, 'raw', g.decision, g.reason, g.detail::jsonb, g.call
+FROM (SELECT DISTINCT * FROM unnest(%(keys)s::text[], %(decisions)s::text[], %(reasons)s::text[], %(details)s::text[],
+      %(calls)s::bigint[]) AS u (external_id, decision, reason, detail, call)) AS g
 LEFT JOIN LATERAL (
     SELECT d.decision, d.reason FROM integrations.decision d
     WHERE d.external_id = g.external_id AND d.stream = %(stream)s AND d.connection = %(connection)s
@@ -202,5 +202,6 @@ def decide(held: Holder, session: psycopg.Connection[Any], decisions: Sequence[D
             "decisions": [one[1] for one in decisions],
             "reasons": [storable_text(one[2]) for one in decisions],
             "details": [jsonb_text(one[3]) for one in decisions],
+            "calls": [one[4] for one in decisions],
         },
     )

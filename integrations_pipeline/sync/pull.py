@@ -194,6 +194,11 @@ class Pull:
             for row, at in zip(split.rejected, split.rejected_positions, strict=True)
             if (call := calls[at]) is not None
         )
+        self.gathered.calls.update(
+            (key, call)
+            for (key, _), at in zip(split.skipped, split.skipped_positions, strict=True)
+            if key is not None and (call := calls[at]) is not None
+        )
         self.gathered.superseded += older
         if parent_key is not None:
             self.gathered.rejected_parents.update((row.hash, parent_key) for row in split.rejected)

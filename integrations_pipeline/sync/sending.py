@@ -354,7 +354,7 @@ class Sender:
         record = answer.record if agreed is not None and agreed.whole else None
 
         def note(session: Any) -> None:
-            self.settle(session, one, agreed, outcome)
+            self.settle(session, one, agreed, outcome, answer.call)
             if record is None and one.operation != "delete":
                 outbox.mark_done(session, one, outcome)
             else:
@@ -372,13 +372,14 @@ class Sender:
             before = seen_record(session, one)
         return self.to.agreed(record, self.clock.now(), one.changes, before)
 
-    def settle(self, session: Any, one: Change, agreed: Agreed | None, outcome: str) -> None:
+    def settle(self, session: Any, one: Change, agreed: Agreed | None, outcome: str, call: int | None) -> None:
         if one.operation == "delete":
-            agreeing.unlink(session, one)
+            agreeing.unlink(session, one, call)
             return
         theirs, version = (agreed.theirs, agreed.version) if agreed is not None else (None, None)
         found = self.to.writeback if outcome in ("read_back", "resolved") else None
-        agreeing.settle(session, one, external_id=str(one.external_id), theirs=theirs, version=version, found=found)
+        key = str(one.external_id)
+        agreeing.settle(session, one, external_id=key, theirs=theirs, version=version, found=found, call=call)
         by_now = compare(session, one, self.to.kind, self.to.writeback)
         if by_now is not None and (by_now.changed or by_now.deleted):
             recheck(session, one)

@@ -122,7 +122,8 @@ def answer_of(stream: Stream, key: str, state: str, life: Life) -> str:
         return f"it is in quarantine ({reasons}){older}: integrations quarantine show {row['id']}"
     if state in ("skipped", "discarded"):
         row = next(row for row in life.decisions if row["stage"] == "raw")
-        return f"it was {state} at {iso(row['at'])}: {row['reason']}"
+        rule = " by the rule `skip` of its stream" if state == "skipped" else ""
+        return f"it was {state} at {iso(row['at'])}{rule}: {row['reason']}"
     if state == "deleted":
         whys = [row["reason"] for row in life.decisions if row["decision"] == "deleted" and row["reason"]]
         since = iso(life.raw["deleted_at"] if life.raw else None)

@@ -1,14 +1,9 @@
-"""Dagster's UI in a real browser: what people see after `integrations up`, and a run launched by a click.
-
-With SCREENSHOTS set to a folder, each page is kept there as a picture (`make pictures` puts them into docs/).
-"""
+"""Dagster's UI in a real browser: what people see after `integrations up`, and a run launched by a click."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,13 +64,9 @@ class Visitor:
                 lambda page, word=word: word in page.find_element(By.TAG_NAME, "body").text, f"{word!r} isn't shown"
             )
 
-    def visits(self, path: str, *words: str, picture: str = "") -> None:
+    def visits(self, path: str, *words: str) -> None:
         self.browser.get(f"http://127.0.0.1:{self.up.port}/{path}")
         self.sees(*words)
-        folder = os.environ.get("SCREENSHOTS")
-        if folder and picture:
-            time.sleep(2)  # fonts, icons and the graph's layout come after the words
-            self.browser.save_screenshot(str(Path(folder) / f"{picture}.png"))
 
     def clicks(self, text: str) -> None:
         button = WebDriverWait(self.browser, PATIENCE_SECONDS).until(
@@ -96,14 +87,14 @@ def launched_by_hand(up: Up) -> list[str]:
 def test_people_see_the_demo_and_launch_a_run(browser: WebDriver, up: Up) -> None:
     until(lambda: {"demo_shop/products", "demo_rates/rates", "demo_calendar/events"} <= up.materialized())
     visitor = Visitor(browser, up)
-    visitor.visits("asset-groups", "demo_calendar", "demo_rates", "demo_shop", "canonical", picture="graph")
-    visitor.visits("assets/demo_shop/products?view=lineage", "variants", "canonical", picture="lineage")
-    visitor.visits("assets/demo_shop/products", "updated_at", "Shopify", "Materialize", picture="asset")
-    visitor.visits("assets/demo_shop/products?view=checks", "counts_balance", "rows_rejected", picture="checks")
+    visitor.visits("asset-groups", "demo_calendar", "demo_rates", "demo_shop", "canonical")
+    visitor.visits("assets/demo_shop/products?view=lineage", "variants", "canonical")
+    visitor.visits("assets/demo_shop/products", "updated_at", "Shopify", "Materialize")
+    visitor.visits("assets/demo_shop/products?view=checks", "counts_balance", "rows_rejected")
 
     visitor.visits("assets/demo_rates/rates?view=events", "fetched")
     visitor.clicks("Materialize")
     run = until(lambda: launched_by_hand(up))[0]
     until(lambda: up.status(run) == "SUCCESS")
-    visitor.visits(f"runs/{run}", "Success", "demo_rates", picture="run")
+    visitor.visits(f"runs/{run}", "Success", "demo_rates")
     visitor.visits("assets/demo_rates/rates?view=events", "fetched", "created")

@@ -69,12 +69,12 @@ def test_the_mapping_is_a_table(home: Home) -> None:
     graph = build(home).resolve_asset_graph()
     table = graph.get(CONTACTS).metadata["mapping"]
     assert [tuple(record.data.values()) for record in table.records] == [
-        ("email", "trim → lower → truncate 80 → required", "email"),
-        ("first, last", 'join with "-"', "name"),
-        ("phones", "where type: home, open: {present: true}, take number", "phone"),
-        ("company.name, org", "the first that has a value", "company"),
-        ("state", "lead = prospect, customer = active, else unknown", "stage"),
-        ("–", "always DE", "country"),
+        ("email", "email", "trim → lower → truncate 80 → required"),
+        ("first, last", "name", 'join with "-"'),
+        ("phones", "phone", "where type: home, open: {present: true}, take number"),
+        ("company.name, org", "company", "the first that has a value"),
+        ("state", "stage", "lead = prospect, customer = active, else unknown"),
+        ("–", "country", "always DE"),
     ]
     assert "mapping" not in graph.get(DEALS).metadata
 

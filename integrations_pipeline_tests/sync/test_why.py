@@ -15,7 +15,7 @@ from integrations_pipeline_tests.client.source import Reply, Seen, Source
 from integrations_pipeline_tests.gateway.shop import Shop, at
 from integrations_pipeline_tests.gateway.shop import shop as shop
 from integrations_pipeline_tests.sync.conftest import THINGS, Bench, made
-from integrations_pipeline_tests.sync.provider import KINDS, Desk, Provider
+from integrations_pipeline_tests.sync.provider import BATCHED, KINDS, Desk, Provider
 
 FIELDS = {"name": {"type": "string", "required": True}, "size": {"type": "integer"}}
 MAP = {"to": "thing", "fields": {"name": {"from": "title", "apply": ["trim", "lower"]}, "size": "size"}}
@@ -107,6 +107,7 @@ def test_why_a_record_isnt_here(things: Bench) -> None:
     things.sync()
     skipped = told(things, "k00001")
     assert skipped.state == "skipped" and skipped.answer.startswith("it was skipped at ")
+    assert [one.detail["request_id"] for one in skipped.moments if one.what == "request"] == ["req_1"]
     bad = told(things, "k00009")
     assert bad.state == "quarantined" and "it is in quarantine (size:" in bad.answer
     assert [one.detail["request_id"] for one in bad.moments if one.what == "request"] == ["req_3"]
@@ -160,6 +161,25 @@ def test_a_write_back_is_told_with_the_providers_answer(database_url: str) -> No
     assert any(one.startswith(f"PATCH {source.url}/people/p1 → 200") for one in texts(edited, "request"))
     assert any(one.startswith(f"POST {source.url}/people → 201") for one in texts(made_here, "request"))
     assert not any("POST" in one for one in texts(edited, "request"))
+
+
+def test_a_batch_is_told_in_each_life_it_was_part_of_and_a_create_in_its_own_alone(database_url: str) -> None:
+    provider = Provider()
+    for name in ("Anna", "Bert"):
+        provider.add(name=name)
+    with Source(provider) as source:
+        desk = Desk(database_url, source, provider)
+        desk.write |= BATCHED
+        desk.sync()
+        desk.rows("UPDATE canonical.person SET email = 'new@a.example'")
+        desk.insert("Cleo")
+        desk.insert("Dora")
+        assert desk.push().changes == {"sent": 4}
+        with Store(database_url) as store:
+            for key, path in (("p1", "batch"), ("p2", "batch"), ("p3", "people"), ("p4", "people")):
+                story = why(desk.connection(), "people", key, store, KINDS)
+                posts = [one for one in texts(story, "request") if one.startswith("POST")]
+                assert len(posts) == 1 and posts[0].startswith(f"POST {source.url}/{path} → 20"), key
 
 
 def test_no_secret_is_told(things: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
