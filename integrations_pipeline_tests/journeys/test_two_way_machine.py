@@ -1,5 +1,5 @@
-"""Edits here and at two sources, deletions, webhooks in any order, syncs, pushes, crashes and faults: two systems on
-one hub hold the invariants of two-way sync.
+"""Edits here and at two sources, deletions, webhooks in any order, syncs, pushes, decisions of people, crashes and
+faults: two systems on one hub hold the invariants of two-way sync, whatever the sources answer to a write.
 
 Both sources are simulated and served over HTTP in this process, each command is the real one in a process of its own,
 which a crash kills with -9 at a chosen request. When everything has healed, whatever happened before:
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Event
 from typing import Any
@@ -81,6 +82,9 @@ FAULTS = [
     "429 every 3rd", "503 every 3rd", "reset every 4th", "lose answer reset every 3rd", "lose answer 500 every 3rd",
     "refuse write every 3rd", "normalise upper", "empty page 2", "truncate every 4th",
 ]  # fmt: skip
+ANSWERS = ["the record", "its id", "nothing"]
+"""What a source says to a write that it took; a create is always told its id."""
+
 FIELDS = ("name", "city")
 CYCLES = 6
 PASS = """
@@ -94,6 +98,13 @@ CANONICAL = "SELECT id::text, email, name, city FROM canonical.person WHERE dele
 LINKED = """
 SELECT canonical_id::text, external_id FROM integrations.link WHERE connection = %s AND deleted_at IS NULL
 """
+GONE = """
+SELECT id::text, email FROM canonical.person AS c
+WHERE deleted_at IS NOT NULL AND email IS NOT NULL AND NOT EXISTS (
+    SELECT FROM canonical.person AS other WHERE other.deleted_at IS NULL AND lower(other.email) = lower(c.email))
+ORDER BY lower(email)
+"""
+UNDECIDED = "SELECT id::text FROM integrations.conflict WHERE status = 'open' ORDER BY id"
 OPEN = """
 SELECT canonical_id::text FROM integrations.conflict WHERE status = 'open'
 UNION SELECT canonical_id::text FROM integrations.outbox WHERE status IN ('dead', 'parked')
@@ -113,8 +124,11 @@ class TwoWay(RuleBasedStateMachine):
 
     make_house: Callable[[], House]
 
-    @initialize(policy=st.sampled_from(["remote_wins", "local_wins", "newest_wins", "review"]))
-    def open(self, policy: str) -> None:
+    @initialize(
+        policy=st.sampled_from(["remote_wins", "local_wins", "newest_wins", "review"]),
+        answers=st.fixed_dictionaries({name: st.sampled_from(ANSWERS) for name in NAMES}),
+    )
+    def open(self, policy: str, answers: dict[str, str]) -> None:
         self.house = type(self).make_house()
         self.house.write("models/person.yaml", PERSON)
         self.parcels: dict[str, list[Any]] = {name: [] for name in NAMES}
@@ -126,12 +140,12 @@ class TwoWay(RuleBasedStateMachine):
         secret = self.house.write("hook", "known to both")
         for name in NAMES:
             text = SOURCE.replace("NAME", name, 1).replace("POLICY", policy).replace("HOOK", str(secret))
-            self.watch(name, self.house.connect_to(name, text, records=6))
+            self.watch(name, self.house.connect_to(name, text, records=6), answers[name])
         for verb in ("sync", "push"):
             for name in NAMES:
                 self.command(verb, name)
 
-    def watch(self, name: str, source: Simulation) -> None:
+    def watch(self, name: str, source: Simulation, says: str) -> None:
         answer = source.answer
 
         def watched(request: Any) -> Any:
@@ -139,7 +153,7 @@ class TwoWay(RuleBasedStateMachine):
             answered = answer(request)
             if (act := self.at_request.pop((name, self.asked[name]), None)) is not None:
                 act()
-            return answered
+            return shortened(answered, says) if request.method in ("POST", "PATCH") else answered
 
         source.answer = watched  # type: ignore[method-assign]
         source.telling.sender.put = lambda parcel, **_: self.parcels[name].append(parcel)  # type: ignore[method-assign]
@@ -200,6 +214,26 @@ class TwoWay(RuleBasedStateMachine):
             self.house.sources[name].delete("people", [row["id"]])
             self.touched.add(row["email"].lower())
 
+    @rule(which=st.integers(0, 9))
+    def bring_back_here(self, which: int) -> None:
+        gone = self.house.rows(GONE)
+        if gone:
+            id, email = gone[which % len(gone)]
+            self.execute("UPDATE canonical.person SET deleted_at = NULL WHERE id = %s", id)
+            self.touched.add(email.lower())
+
+    # what people decide
+
+    @rule(which=st.integers(0, 9), counts=st.sampled_from(["--ours", "--theirs"]))
+    def resolve(self, which: int, counts: str) -> None:
+        waiting = self.house.rows(UNDECIDED)
+        if waiting:
+            self.command("conflicts", "resolve", waiting[which % len(waiting)][0], counts)
+
+    @rule(name=st.sampled_from(NAMES))
+    def retry(self, name: str) -> None:
+        self.command("outbox", "retry", name)
+
     # what is told
 
     @rule(name=st.sampled_from(NAMES), which=st.integers(0, 9), how=st.sampled_from(["once", "twice", "never"]))
@@ -243,15 +277,15 @@ class TwoWay(RuleBasedStateMachine):
         for name in NAMES:
             self.house.sources[name].faults.switch([])
 
-    def command(self, verb: str, name: str, *more: str, kill_after: int | None = None, later_ms: int = 0) -> Any:
+    def command(self, verb: str, *more: str, kill_after: int | None = None, later_ms: int = 0) -> Any:
         """What it says; None where it was killed."""
         self.house.rows(PASS)
         self.commands += 1
         output = self.house.home / f"{verb}-{self.commands}"
-        child = start([verb, name, "--json", *more], self.house.variables, output)
+        child = start([verb, *more, "--json"], self.house.variables, output)
         if kill_after is not None:
             reached = Event()
-            self.at_request = {(name, self.asked[name] + kill_after): reached.set}
+            self.at_request = {(more[0], self.asked[more[0]] + kill_after): reached.set}
             kill_when(child, reached, later_ms)
         child.join(60)
         assert child.exitcode is not None, f"a {verb} that doesn't end"
@@ -339,6 +373,16 @@ class TwoWay(RuleBasedStateMachine):
             made = [one for one in self.house.sources[name].requests() if one.purpose == "create" and one.wrote]
             keys = [one.key for one in made]
             assert all(keys) and len(keys) == len(set(keys)), made
+
+
+def shortened(answered: Any, says: str) -> Any:
+    """The answer of a source that says no more than that."""
+    document = json.loads(answered.body) if answered.status in (200, 201) and answered.body else None
+    if says == "the record" or not isinstance(document, dict) or "id" not in document:
+        return answered
+    if says == "nothing" and answered.status == 200:
+        return replace(answered, status=204, body=b"")
+    return replace(answered, body=json.dumps({"id": document["id"]}).encode())
 
 
 def plain(value: Any) -> Any:
