@@ -26,6 +26,7 @@ from integrations_pipeline.store.server import EmbeddedServer
 from integrations_pipeline.store.store import Store
 from integrations_pipeline.sync.result import StreamResult
 from integrations_pipeline.sync.run import sync
+from integrations_pipeline_tests.journeys import zygote
 
 INTEGRATIONS = [sys.executable, "-c", "from integrations_pipeline.cli import main; main()"]
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,10 +69,7 @@ class House:
         )  # fmt: skip
 
     def run(self, *arguments: str, timeout: float = 180) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*INTEGRATIONS, *arguments], env=self.variables, text=True, cwd=self.home, capture_output=True,
-            timeout=timeout,
-        )  # fmt: skip
+        return zygote.run(arguments, self.variables, self.home, timeout)
 
     def sync(self, *arguments: str, expect: int = 0) -> dict[str, dict[str, Any]]:
         """`integrations sync … --json`: the streams of its document by name; each must balance."""

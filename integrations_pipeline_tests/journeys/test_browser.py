@@ -14,7 +14,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
-from integrations_pipeline_tests.journeys.test_up import Up, root, until
+from integrations_pipeline_tests.journeys.test_up import Up, keep, root, until
 
 __all__ = ["root"]
 
@@ -45,7 +45,8 @@ def browser() -> Iterator[WebDriver]:
 
 @pytest.fixture
 def up(root: Path) -> Iterator[Up]:
-    found = Up(root, records=400)
+    keep(root, "demo_calendar", "demo_rates", "demo_shop")
+    found = Up(root)
     yield found
     found.stop()
 

@@ -168,7 +168,7 @@ class ReadPath(RuleBasedStateMachine):
         self.syncs += 1
         output = self.house.home / f"sync-{self.syncs}"
         arguments = ["sync", "shop", "--json", *(["--full", "--now"] if full else [])]
-        child = start(arguments, self.house.variables, output)
+        child = start(arguments, self.house.variables, self.house.home, output)
         if kill_after is not None:
             reached = Event()
             self.at_request[self.asked + kill_after] = reached.set

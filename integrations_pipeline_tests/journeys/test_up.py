@@ -178,6 +178,13 @@ def root() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+def keep(root: Path, *demos: str) -> None:
+    """Takes the other demos away: each costs a process per sync, and `make pictures` waits for all of them."""
+    for demo in (root / "connections").iterdir():
+        if demo.stem not in demos:
+            demo.unlink()
+
+
 @pytest.fixture
 def up(root: Path) -> Iterator[Up]:
     found = Up(root)
@@ -185,6 +192,12 @@ def up(root: Path) -> Iterator[Up]:
     found.stop()
 
 
+@pytest.fixture
+def few(root: Path) -> None:
+    keep(root, "demo_rates", "demo_shop")
+
+
+@pytest.mark.usefixtures("few")
 def test_up_shows_the_demo_runs_what_it_is_told_and_leaves_nothing(up: Up) -> None:
     demo = {"demo_rates/rates", "demo_rates/currencies", "canonical/exchange_rate", "demo_shop/products"}
     until(lambda: demo <= up.materialized())
@@ -240,9 +253,7 @@ streams:
 @pytest.fixture
 def branches(root: Path) -> None:
     """A home with one of the demos, and a connector of the team's own."""
-    for demo in (root / "connections").iterdir():
-        if demo.stem != "demo_rates":
-            demo.unlink()
+    keep(root, "demo_rates")
     (root / "connectors").mkdir()
     (root / "connectors" / "branches.yaml").write_text(BRANCH)
 
@@ -352,8 +363,7 @@ def checkout(root: Path) -> Path:
     for file in ("dagster.yaml", "workspace.yaml", "pyproject.toml"):
         shutil.copy(ROOT / file, root)
     shutil.copytree(ROOT / "integrations_pipeline", root / "integrations_pipeline")
-    for demo in (root / "connections").iterdir():
-        demo.unlink()
+    keep(root)
     return root
 
 
@@ -385,8 +395,7 @@ def test_a_bare_dagster_dev_works_in_a_checkout_and_leaves_nothing(checkout: Pat
 @pytest.mark.long
 def test_the_daemon_tells_people_what_broke_and_what_healed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No run is launched by hand while it is broken: the first sync fails by itself, and the sensor tells it."""
-    for demo in (root / "connections").iterdir():
-        demo.unlink()
+    keep(root)
     file = root / "connections" / "told.yaml"
     text = SLOW.replace("slow", "told") + "alerts: [{env: TOLD_ALERTS}]\n"
     file.write_text(text.replace("URL", "https://api.example.com/v1"))
