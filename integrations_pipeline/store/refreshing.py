@@ -31,6 +31,36 @@ SELECT count(*), count(*) FILTER (WHERE NOT EXISTS (
 FROM {raw} r WHERE deleted_at IS NULL
 """
 
+# Records that we made there and that no read ever showed, also not this refresh, which began after they were made.
+NEVER_READ = """
+FROM integrations.link l
+JOIN integrations.stream_state t ON t.connection = l.connection AND t.stream = l.stream AND t.parent_key = ''
+WHERE l.connection = %(connection)s AND l.stream = %(stream)s AND l.deleted_at IS NULL AND l.sent IS NOT NULL
+  AND l.linked_at < t.last_full_refresh
+  AND NOT EXISTS (SELECT FROM {raw} r WHERE r.external_id = l.external_id OFFSET 0)
+  AND NOT EXISTS (
+    SELECT FROM integrations.seen s
+    WHERE s.connection = %(connection)s AND s.stream = %(stream)s AND s.refresh_id = %(refresh_id)s
+      AND s.external_id = l.external_id OFFSET 0)
+"""
+COUNT_NEVER_READ = "SELECT count(*), 0 " + NEVER_READ
+
+# Their tombstones hold nothing but the key.
+BURY_NEVER_READ = (
+    """
+WITH gone AS (
+    INSERT INTO {raw} (external_id, payload, hash, version, fetched_at, deleted_at)
+    SELECT l.external_id, '{{}}', '', '', now(), now()"""
+    + NEVER_READ
+    + """
+    RETURNING external_id
+)
+INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason)
+SELECT %(run_id)s, %(connection)s, %(stream)s, external_id, 'raw', 'deleted', 'made here, and not in the full refresh'
+FROM gone
+"""
+)
+
 # Tombstones with their decisions.
 TOMBSTONE = """
 WITH gone AS (
@@ -162,10 +192,14 @@ def settle_missing(
     session.execute(sql.SQL(FORGET_MISSING).format(raw=raw), {**names, "any": unnamed > 0})
     kept = session.execute(KEEP, names).rowcount
     live, unseen = counted(session, sql.SQL(MISSING).format(raw=raw), names)
+    never_read, _ = counted(session, sql.SQL(COUNT_NEVER_READ).format(raw=raw), names)
     if replaced:  # of those not seen, all that a new row has come for are accounted for
         check_plausible(unseen, max(unseen - (live - unseen), 0), at_most_percent, held.where)
     else:
-        check_plausible(live, max(unseen - unnamed, 0), at_most_percent, held.where)
+        lacking = unseen + never_read
+        check_plausible(live + never_read, max(lacking - unnamed, 0), at_most_percent, held.where)
+        if never_read and not new:
+            session.execute(sql.SQL(BURY_NEVER_READ).format(raw=raw), names)
     if not unseen:
         return Ended(0, kept)
     if new:

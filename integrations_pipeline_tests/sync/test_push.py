@@ -377,6 +377,26 @@ def test_one_record_that_may_not_be_written_holds_up_no_other(desk: Desk) -> Non
     assert desk.rows("SELECT reason ->> 'class' FROM integrations.dead_letter") == [("permission",)]
 
 
+def test_what_was_made_there_without_a_record_in_the_answer_and_deleted_before_any_read_is_deleted_here(
+    desk: Desk,
+) -> None:
+    desk.stream |= {"deletes": {"snapshot": "1d", "at_most": "100%"}}
+    desk.sync()
+    desk.provider.after = lambda seen: Reply({"id": "p3"}, 201) if seen.method == "POST" else None
+    desk.insert("Cleo")
+    assert desk.push().changes == {"sent": 1}
+    del desk.provider.people["p3"]
+    for _ in range(2):  # a refresh that began before the write may have missed it: the one after tells
+        with desk.opened() as parts:
+            assert sync(*parts, full=True, now=True).status == "succeeded"
+    assert desk.rows("SELECT name FROM canonical.person WHERE deleted_at IS NULL ORDER BY name") == [
+        ("Anna",),
+        ("Bert",),
+    ]
+    assert desk.rows("SELECT 1 FROM integrations.link WHERE external_id = 'p3' AND deleted_at IS NULL") == []
+    assert desk.push().changes == {}
+
+
 def test_a_record_changed_there_meanwhile_waits_for_the_next_read_where_none_can_be_read_alone(desk: Desk) -> None:
     desk.write |= CONDITIONAL
     desk.stream = {key: value for key, value in desk.stream.items() if key != "get"}
