@@ -174,10 +174,10 @@ class Finding:
         self.session.execute(LOCK_KIND, (self.kind.kind,))
         policies = Jsonb(dict(self.writeback.policies))
         values = {**names, "since": since, "anew": since == "0", "policies": policies}
+        settle_conflicts(self.session, self.connection, self.stream, self.kind, self.writeback)
         linked = self.insert(QUEUE_LINKED, values)
         ids = self.new_ones(values) if self.writeback.creates else []
         created = self.insert(QUEUE_NEW, values | {"ids": ids}) if ids else []
-        settle_conflicts(self.session, self.connection, self.stream, self.kind, self.writeback)
         self.session.execute(DONE, names | {"mark": mark})
         return Queued(len(created), linked.count("update"), linked.count("delete"))
 

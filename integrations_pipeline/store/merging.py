@@ -188,14 +188,21 @@ WITH edited AS MATERIALIZED (
 SELECT canonical_id FROM edited WHERE winner <> 'theirs'
 """
 
-# Conflicts that ended by themselves: both sides say the same by now, or the record is gone on both.
+# Conflicts that ended by themselves: both sides say the same by now, or the record is gone on both. Where it lives on
+# both again, what was changed meanwhile is looked at once more: it was left alone as long as the whole record waited.
 SETTLE_CONFLICTS = """
-UPDATE integrations.conflict f SET status = 'settled', closed_at = now()
-FROM integrations.link l JOIN {canonical} c ON c.id = l.canonical_id
-WHERE f.connection = %(connection)s AND f.stream = %(stream)s AND f.status = 'open'
-  AND l.connection = f.connection AND l.stream = f.stream AND l.external_id = f.external_id
-  AND CASE WHEN f.field = '' THEN (l.deleted_at IS NULL) = (c.deleted_at IS NULL)
-           ELSE c.deleted_at IS NOT NULL OR l.deleted_at IS NOT NULL OR ({ours}) -> f.field = l.base -> f.field END
+WITH settled AS (
+    UPDATE integrations.conflict f SET status = 'settled', closed_at = now()
+    FROM integrations.link l JOIN {canonical} c ON c.id = l.canonical_id
+    WHERE f.connection = %(connection)s AND f.stream = %(stream)s AND f.status = 'open'
+      AND l.connection = f.connection AND l.stream = f.stream AND l.external_id = f.external_id
+      AND CASE WHEN f.field = '' THEN (l.deleted_at IS NULL) = (c.deleted_at IS NULL)
+               ELSE c.deleted_at IS NOT NULL OR l.deleted_at IS NOT NULL OR ({ours}) -> f.field = l.base -> f.field END
+    RETURNING f.external_id, f.field
+)
+UPDATE integrations.link l SET recheck = true FROM settled s
+WHERE l.connection = %(connection)s AND l.stream = %(stream)s AND l.external_id = s.external_id AND s.field = ''
+  AND l.deleted_at IS NULL
 """
 
 

@@ -377,6 +377,22 @@ def test_one_record_that_may_not_be_written_holds_up_no_other(desk: Desk) -> Non
     assert desk.rows("SELECT reason ->> 'class' FROM integrations.dead_letter") == [("permission",)]
 
 
+def test_what_was_changed_while_the_whole_record_waited_goes_out_once_it_is_brought_back(desk: Desk) -> None:
+    desk.write |= {"conflict": {"default": "review"}}
+    desk.rows("DELETE FROM canonical.person WHERE name = 'Anna'")
+    desk.provider.edit("p1", name="Annabel")
+    desk.sync()
+    assert desk.rows("SELECT field, reason FROM integrations.conflict WHERE status = 'open'") == [
+        ("", "deleted here, changed at the source")
+    ]
+    desk.rows(
+        "UPDATE canonical.person SET deleted_at = NULL, email = 'back@a.example' WHERE name IN ('Anna', 'Annabel')"
+    )
+    assert desk.push().changes == {"sent": 1}
+    assert desk.provider.people["p1"]["email"] == "back@a.example"
+    assert desk.rows("SELECT 1 FROM integrations.conflict WHERE status = 'open'") == []
+
+
 def test_what_was_made_there_without_a_record_in_the_answer_and_deleted_before_any_read_is_deleted_here(
     desk: Desk,
 ) -> None:
