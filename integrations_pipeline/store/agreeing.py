@@ -69,6 +69,7 @@ SET base = link.base || excluded.base, sent = nullif((coalesce(link.sent, '{}') 
         || coalesce(excluded.sent, '{}'), '{}'),
     pending = nullif(link.pending - %(fields)s::text[], '{}'),
     answered_version = coalesce(excluded.answered_version, link.answered_version),
+    linked_at = CASE WHEN %(creates)s AND link.deleted_at IS NOT NULL THEN now() ELSE link.linked_at END,
     deleted_at = CASE WHEN %(creates)s THEN NULL ELSE link.deleted_at END,
     deleted_here = link.deleted_here AND NOT %(creates)s
 """

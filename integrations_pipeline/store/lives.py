@@ -65,7 +65,7 @@ WHERE connection = %(connection)s AND stream = %(stream)s AND external_id = %(ke
 """
 
 # The calls that brought it or were answered for it, by what its decisions name; those of its runs that name it in their
-# path; and what failed while one of its creates was sent.
+# path; and what failed, or told too little, while one of its creates was sent.
 CALLS = """
 SELECT DISTINCT h.id, h.at, h.run_id, h.method, h.url, h.attempt, h.waited_seconds, h.wait_reason, h.status, h.seconds,
     h.request_id, h.rows, h.outcome, h.error, h.response_body
@@ -73,10 +73,11 @@ FROM integrations.http_log h
 WHERE h.id = ANY(%(calls)s::bigint[])
    OR (h.connection = %(connection)s AND h.stream = %(stream)s AND h.run_id = ANY(%(runs)s::uuid[])
        AND h.rows IS NULL AND right(split_part(h.url, '?', 1), length(%(named)s)) = %(named)s)
-   OR (h.connection = %(connection)s AND h.stream = %(stream)s AND h.method <> 'GET' AND h.error IS NOT NULL
+   OR (h.connection = %(connection)s AND h.stream = %(stream)s AND h.method <> 'GET'
        AND EXISTS (
        SELECT FROM integrations.outbox o
        WHERE o.id = ANY(%(changes)s::bigint[]) AND o.operation = 'create' AND h.run_id = o.run_id
+         AND (h.error IS NOT NULL OR o.outcome IN ('read_back', 'resolved'))
          AND h.at BETWEEN o.first_sent_at - interval '1 second' AND coalesce(o.answered_at, o.finished_at, now())))
 ORDER BY h.at DESC LIMIT %(most)s
 """

@@ -189,7 +189,7 @@ SELECT canonical_id FROM edited WHERE winner <> 'theirs'
 """
 
 # Conflicts that ended by themselves: both sides say the same by now, or the record is gone on both. Where it lives on
-# both again, what was changed meanwhile is looked at once more: it was left alone as long as the whole record waited.
+# both again, what was changed here meanwhile is looked at once more: it was left alone while the whole record waited.
 SETTLE_CONFLICTS = """
 WITH settled AS (
     UPDATE integrations.conflict f SET status = 'settled', closed_at = now()

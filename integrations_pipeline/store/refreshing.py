@@ -31,12 +31,16 @@ SELECT count(*), count(*) FILTER (WHERE NOT EXISTS (
 FROM {raw} r WHERE deleted_at IS NULL
 """
 
-# Records that we made there and that no read ever showed, also not this refresh, which began after they were made.
+# Records that we made there and that no read ever showed, also not this refresh, which began well after they were made:
+# an hour covers what sources lag behind and clocks differ. Of child streams no list says that its parent was asked.
 NEVER_READ = """
 FROM integrations.link l
 JOIN integrations.stream_state t ON t.connection = l.connection AND t.stream = l.stream AND t.parent_key = ''
 WHERE l.connection = %(connection)s AND l.stream = %(stream)s AND l.deleted_at IS NULL AND l.sent IS NOT NULL
-  AND l.linked_at < t.last_full_refresh
+  AND l.linked_at + interval '1 hour' < t.last_full_refresh
+  AND NOT EXISTS (
+    SELECT FROM integrations.stream_state p
+    WHERE p.connection = l.connection AND p.stream = l.stream AND p.parent_key <> '')
   AND NOT EXISTS (SELECT FROM {raw} r WHERE r.external_id = l.external_id OFFSET 0)
   AND NOT EXISTS (
     SELECT FROM integrations.seen s
@@ -198,16 +202,22 @@ def settle_missing(
     else:
         lacking = unseen + never_read
         check_plausible(live + never_read, max(lacking - unnamed, 0), at_most_percent, held.where)
-        if never_read and not new:
-            session.execute(sql.SQL(BURY_NEVER_READ).format(raw=raw), names)
+    buried = bury_never_read(session, raw, names) if never_read and not unnamed and not replaced else 0
     if not unseen:
-        return Ended(0, kept)
+        return Ended(buried, kept)
     if new:
         session.execute(sql.SQL(MISS).format(raw=raw), names)
-        return Ended(0, kept + unseen)
+        return Ended(buried, kept + unseen)
     session.execute(sql.SQL(TOMBSTONE).format(raw=raw), names)
     session.execute(COUNT, {**names, "tombstoned": unseen})
-    return Ended(unseen, kept)
+    return Ended(unseen + buried, kept)
+
+
+def bury_never_read(session: psycopg.Connection[Any], raw: sql.Identifier, names: dict[str, Any]) -> int:
+    """Only where each row that came has a key: one without may be any of them."""
+    buried = session.execute(sql.SQL(BURY_NEVER_READ).format(raw=raw), names).rowcount
+    session.execute(COUNT, {**names, "tombstoned": buried})
+    return buried
 
 
 def counted(session: psycopg.Connection[Any], query: Any, names: dict[str, Any]) -> tuple[int, int]:

@@ -93,6 +93,7 @@ PASS = """
 WITH told AS (UPDATE integrations.rate_limit SET told_until = 0),
      sent AS (UPDATE integrations.outbox SET next_try_at = NULL, leased_until = leased_until - interval '1 hour'),
      came AS (UPDATE integrations.inbox SET next_try_at = NULL, leased_until = leased_until - interval '1 hour'),
+     linked AS (UPDATE integrations.link SET linked_at = linked_at - interval '2 hours'),
      broken AS (DELETE FROM integrations.breaker)
 SELECT 1
 """
@@ -125,6 +126,7 @@ class TwoWay(RuleBasedStateMachine):
     """``edits[email][field]``: who changed it to what, since the last time all was equal; ``touched``: also deleted."""
 
     make_house: Callable[[], House]
+    short_answers = True
 
     @initialize(
         policy=st.sampled_from(["remote_wins", "local_wins", "newest_wins", "review"]),
@@ -141,6 +143,7 @@ class TwoWay(RuleBasedStateMachine):
         self.number = self.commands = 0
         secret = self.house.write("hook", "known to both")
         for name in NAMES:
+            answers[name] = answers[name] if self.short_answers else "the record"
             says, _, read = answers[name].partition(", and is ")
             text = SOURCE.replace("NAME", name, 1).replace("POLICY", policy).replace("HOOK", str(secret))
             text = text.replace("ANSWER", "reread" if read else ".")
@@ -404,8 +407,14 @@ def plain(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
+class WholeAnswers(TwoWay):
+    """Few walks say little of what a short answer leaves open; the long test draws those too."""
+
+    short_answers = False
+
+
 def test_two_way_sync_holds_its_invariants(make_house: Callable[[], House]) -> None:
-    walk(TwoWay, make_house, examples=4, steps=15)
+    walk(WholeAnswers, make_house, examples=4, steps=15)
 
 
 @pytest.mark.long
