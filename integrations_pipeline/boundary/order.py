@@ -75,7 +75,8 @@ class Order:
                 texts.typed[position] = self.unnamed(read_at)
 
     def unnamed(self, read_at: datetime) -> str:
-        return version_text(in_utc(read_at).date() if self._type == "date" else read_at)
+        """In whole seconds, as many sources tell theirs: what was read in one second is equally new."""
+        return version_text(in_utc(read_at).date() if self._type == "date" else read_at.replace(microsecond=0))
 
 
 def is_iso(path: Path, stream: Stream) -> bool:

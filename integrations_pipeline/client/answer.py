@@ -18,7 +18,7 @@ class Answer:
     status: int
     headers: Mapping[str, str] = field(repr=False)  # case-insensitive
     document: Any = field(repr=False)
-    read_at: datetime  # the answer's Date, but never later than our clock: a wrong one would make all that follows old
+    read_at: datetime  # as of when: the answer's Date, but never later than we asked by our clock
     told_at: datetime  # the answer's Date, else our clock: what the moments it tells of are counted from
     request: str  # "GET /contacts", never with a query
     request_id: str | None

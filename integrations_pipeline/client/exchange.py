@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from threading import Event
 from typing import Any
@@ -186,7 +186,7 @@ class Exchange:
                 received = self._send(proved, asked, deadline, stop, note)
                 if received.status not in MOVED:
                     with answered(asked):
-                        answer, meaning = self._understand(received, request, asked)
+                        answer, meaning = self._understand(received, request, asked, note.call.at)
                     self._tell(note, answer, meaning, asked)
                     return replace(answer, call=note.call.id), meaning
                 request = self._moved(request, received)
@@ -245,8 +245,10 @@ class Exchange:
             raise ContractError(f"the source redirects {request} ({received.status}); use the URL it moved to")
         return self._builder.moved(request, location)
 
-    def _understand(self, received: Received, request: Request, asked: Asked) -> tuple[Answer, ErrorClass | None]:
-        answer = self._decoded(received, request, asked)
+    def _understand(
+        self, received: Received, request: Request, asked: Asked, asked_at: datetime
+    ) -> tuple[Answer, ErrorClass | None]:
+        answer = self._decoded(received, request, asked, asked_at)
         found = class_of(answer, asked.rules, self._api, is_list=asked.is_list)
         if answer.status == 304 and not asked.conditional:
             found = found or "contract"
@@ -279,7 +281,7 @@ class Exchange:
             until = self._clock.now() + timedelta(seconds=tightest.seconds)
             self._limiter.remaining(self._limits_of(request), int(tightest.left), until)
 
-    def _decoded(self, received: Received, request: Request, asked: Asked) -> Answer:
+    def _decoded(self, received: Received, request: Request, asked: Asked, asked_at: datetime) -> Answer:
         """The answer with its document. What failed by its status may be anything; a good one is JSON or empty."""
         good = received.status < 300
         try:
@@ -292,13 +294,12 @@ class Exchange:
             document = None
         if good and asked.is_list and not received.body and not received.framed and received.status != 204:
             raise self._lost(Unanswered(Transient("the answer was cut off")), request, asked)
-        now = self._clock.now()
-        told_at = date_of(received.headers) or now
+        told_at = date_of(received.headers) or self._clock.now()
         return Answer(
             received.status,
             received.headers,
             document,
-            min(told_at, now.replace(microsecond=0)),  # in whole seconds, as a Date is: one second's reads are equal
+            asked_at if told_at >= asked_at.replace(microsecond=0) else told_at,  # a Date is in whole seconds
             told_at,
             str(request),
             request_id_of(received),

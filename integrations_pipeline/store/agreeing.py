@@ -13,6 +13,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from integrations_pipeline.store.agreed import THEIRS_AT, UNDECLARED, Writeback
+from integrations_pipeline.store.own_forms import read_again
 from integrations_pipeline.store.shaping import LOCK_KIND
 from integrations_pipeline.store.tables import canonical_table
 
@@ -61,14 +62,16 @@ VALUES (%(run_id)s, %(connection)s, %(stream)s, %(external_id)s, 'push', %(decis
 # The answer to an update may be one that was given before: what was deleted there since isn't back by it.
 AGREE = """
 INSERT INTO integrations.link
-    (connection, stream, external_id, kind, canonical_id, base, sent, remote_version, answered_version, run_id)
+    (connection, stream, external_id, kind, canonical_id, base, sent, remote_version, answered_version, unread_at,
+     run_id)
 VALUES (%(connection)s, %(stream)s, %(external_id)s, %(kind)s, %(canonical_id)s, %(base)s, %(sent)s, %(version)s,
-        %(version)s, %(run_id)s)
+        %(version)s, CASE WHEN %(unread)s THEN now() END, %(run_id)s)
 ON CONFLICT (connection, stream, external_id) DO UPDATE
 SET base = link.base || excluded.base, sent = nullif((coalesce(link.sent, '{}') - %(fields)s::text[])
         || coalesce(excluded.sent, '{}'), '{}'),
     pending = nullif(link.pending - %(fields)s::text[], '{}'),
     answered_version = coalesce(excluded.answered_version, link.answered_version),
+    unread_at = coalesce(excluded.unread_at, link.unread_at),
     linked_at = CASE WHEN %(creates)s AND link.deleted_at IS NOT NULL THEN now() ELSE link.linked_at END,
     deleted_at = CASE WHEN %(creates)s THEN NULL ELSE link.deleted_at END,
     deleted_here = link.deleted_here AND NOT %(creates)s
@@ -179,8 +182,11 @@ class Agreement:
             "fields": list(sent),
             "version": self.version,
             "creates": self.written.operation == "create",
+            "unread": unread,
         }
         self.session.execute(AGREE, self.names | values)
+        if unread:
+            read_again(self.session, self.written.connection, self.written.stream, self.external_id)
         self.session.execute(ANEW, self.names)
         for name in unkept:
             self.park(name, base.get(name), taken[name], "the source took the write and kept its own value")

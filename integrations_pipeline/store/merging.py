@@ -38,6 +38,31 @@ WHERE l.connection = %(connection)s AND l.stream = %(stream)s AND l.external_id 
              AND o.external_id = s._key AND o.operation = 'delete' AND o.status = 'answered')))
 """
 
+# Records that are back there while their canonical row outlived them: each side's changes since the last agreement
+# count, as of any linked record. Of several that had the same row one gets it.
+RELINK = """
+WITH back AS (
+    SELECT DISTINCT ON (l.canonical_id) l.ctid AS _link
+    FROM shaped s
+    JOIN LATERAL (
+        SELECT ctid, * FROM integrations.link l
+        WHERE l.connection = %(connection)s AND l.stream = %(stream)s AND l.external_id = s._key OFFSET 0
+    ) AS l ON l.deleted_at IS NOT NULL
+    JOIN {canonical} c ON c.id = l.canonical_id AND c.deleted_at IS NULL
+    WHERE NOT EXISTS (
+        SELECT FROM (SELECT * FROM integrations.link WHERE canonical_id = l.canonical_id OFFSET 0) AS o
+        WHERE o.deleted_at IS NULL AND o.connection = %(connection)s AND o.stream = %(stream)s)
+    ORDER BY l.canonical_id, s._key
+), linked AS (
+    UPDATE integrations.link l SET deleted_at = NULL, deleted_here = false, recheck = true
+    FROM back WHERE l.ctid = back._link
+    RETURNING l.external_id
+)
+INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason)
+SELECT %(run_id)s, %(connection)s, %(stream)s, external_id, 'merge', 'merged', 'it is back, and was kept here meanwhile'
+FROM linked
+"""
+
 # A reference that waits for its record, and was set here meanwhile: ours isn't overwritten once that record is there.
 SET_MEANWHILE = """
 UPDATE integrations.link AS link SET pending = nullif(l.pending - l.own, '{{}}')
@@ -188,16 +213,21 @@ WITH edited AS MATERIALIZED (
 SELECT canonical_id FROM edited WHERE winner <> 'theirs'
 """
 
-# Conflicts that ended by themselves: both sides say the same by now, or the record is gone on both. Where it lives on
-# both again, what was changed here meanwhile is looked at once more: it was left alone while the whole record waited.
+# Conflicts that ended by themselves: both sides say the same by now, the record is gone on both, or another one has
+# taken its place there. Where it lives on both again, what was changed here meanwhile is looked at once more: it was
+# left alone while the whole record waited.
 SETTLE_CONFLICTS = """
 WITH settled AS (
     UPDATE integrations.conflict f SET status = 'settled', closed_at = now()
     FROM integrations.link l JOIN {canonical} c ON c.id = l.canonical_id
     WHERE f.connection = %(connection)s AND f.stream = %(stream)s AND f.status = 'open'
       AND l.connection = f.connection AND l.stream = f.stream AND l.external_id = f.external_id
-      AND CASE WHEN f.field = '' THEN (l.deleted_at IS NULL) = (c.deleted_at IS NULL)
-               ELSE c.deleted_at IS NOT NULL OR l.deleted_at IS NOT NULL OR ({ours}) -> f.field = l.base -> f.field END
+      AND (CASE WHEN f.field = '' THEN (l.deleted_at IS NULL) = (c.deleted_at IS NULL)
+                ELSE (c.deleted_at IS NOT NULL AND l.deleted_at IS NOT NULL)
+                    OR ({ours}) -> f.field = l.base -> f.field END
+           OR (l.deleted_at IS NOT NULL AND EXISTS (
+               SELECT FROM (SELECT * FROM integrations.link WHERE canonical_id = c.id OFFSET 0) AS o
+               WHERE o.deleted_at IS NULL AND o.connection = f.connection AND o.stream = f.stream)))
     RETURNING f.external_id, f.field
 )
 UPDATE integrations.link l SET recheck = true FROM settled s
@@ -219,7 +249,8 @@ class Merging:
         """Settles what both sides changed, of the rows that wait to be shaped. Returns how many were late: those are
         left out."""
         late = self.session.execute(self.composed(DROP_LATE), self.held.names).rowcount
-        self.session.execute(READ_FORMS, self.held.names)
+        self.session.execute(self.composed(RELINK), self.held.names)
+        self.session.execute(self.composed(READ_FORMS), self.held.names)
         if self.writeback.references:
             self.session.execute(self.composed(SET_MEANWHILE), self.named())
         self.session.execute(self.composed(MERGE), self.named())

@@ -137,7 +137,7 @@ def probe_for(probe: dict[str, Any] | None, listing: Listing) -> dict[str, Any] 
 def note_page(stream: Stream, listing: Listing, page: Page) -> None:
     """What a page tells of the list as a whole: when it was begun, and the source's own mark."""
     if listing.started_at is None:
-        listing.started_at = page.read_at
+        listing.started_at = page.read_at.replace(microsecond=0)
     if stream.cursor and stream.cursor.read is not None and page.cursor_value is not None:
         listing.high = page.cursor_value
 

@@ -50,7 +50,7 @@ class Gathered:
     calls: dict[str | bytes, int] = field(default_factory=dict)
     records: int = 0
     pages: int = 0
-    read_at: datetime | None = None
+    read_at: datetime | None = None  # of the first of them: no row is older
 
     def add(self, row: Landing, parent_key: str | None, call: int | None = None) -> None:
         """One row per key: met again under another parent, the later one stands unless it is older."""
@@ -172,6 +172,7 @@ class Pull:
             return None
         rows = pages[0].rows if len(pages) == 1 else [row for page in pages for row in page.rows]
         calls = [page.call for page in pages for _ in page.rows]
+        self.gathered.read_at = self.gathered.read_at or min(page.read_at for page in pages)
         split = self.check_rows(rows, pages[-1].read_at, parent_key, calls)
         if len(pages) > 1 and len(split.rejected) >= STOP_ABOVE_ROWS / 2:
             for page in pages:  # a page broken as a whole stops the stream even beside many good ones
@@ -227,7 +228,7 @@ class Pull:
         gathered.skipped += split.skipped
         gathered.superseded += split.superseded
         gathered.records += count
-        gathered.read_at = read_at
+        gathered.read_at = gathered.read_at or read_at
 
     def watch(self, split: Split, rows: list[Any]) -> None:
         """The profile learns from accepted rows; a tombstone needn't hold anything, so it shows nothing."""

@@ -574,6 +574,47 @@ def test_changed_here_and_deleted_there(connect, look, known, policy, alive, sen
     assert [operation for _, operation, _ in outbox(look)] == sent
 
 
+@pytest.mark.parametrize("policy", ["local_wins", "review"])
+def test_back_there_after_it_was_kept_here_both_sides_changes_count(connect, look, known, policy):
+    edit(look, name="ours")
+    with run(connect) as lease:
+        shape(lease, writing(policy), deletes=["1"])
+        shape(lease, writing(policy), shaped("1", "2", email="new@x", name="A", worth=ONE))
+    find(connect, writing(policy))
+    assert look("SELECT email, name FROM canonical.customer") == [("new@x", "ours")]
+    assert outbox(look) == [("1", "update", {"name": "ours"})]
+    assert look("SELECT 1 FROM integrations.conflict WHERE status = 'open'") == []
+
+
+def test_back_there_with_another_value_than_was_edited_here_is_for_a_person(connect, look, known):
+    edit(look, name="ours")
+    with run(connect) as lease:
+        shape(lease, writing("review"), deletes=["1"])
+        shape(lease, writing("review"), shaped("1", "2", email="a@x", name="theirs", worth=ONE))
+    find(connect, writing("review"))
+    assert value(look) == "ours" and outbox(look) == []
+    assert look("SELECT field, ours, theirs FROM integrations.conflict WHERE status = 'open'") == [
+        ("name", "ours", "theirs")
+    ]
+
+
+def test_a_conflict_stays_while_its_record_is_deleted_here_and_brought_back(connect, look, parked):
+    delete(look)
+    assert find(connect, writing("review")) == {"deletes": 1}
+    look("UPDATE canonical.customer SET deleted_at = NULL RETURNING 1")
+    find(connect, writing("review"))
+    assert [change for change in outbox(look) if change[1] == "update"] == []
+    assert look("SELECT field FROM integrations.conflict WHERE status = 'open'") == [("name",)]
+
+
+def test_a_conflict_ends_once_its_record_is_gone_on_both_sides(connect, look, parked):
+    delete(look)
+    with run(connect) as lease:
+        shape(lease, writing("review"), deletes=["1"])
+    find(connect, writing("review"))
+    assert look("SELECT 1 FROM integrations.conflict WHERE status = 'open'") == []
+
+
 def test_newest_wins_between_a_deletion_there_and_an_edit_here(connect, look, known):
     edit(look, name="ours")
     look("UPDATE raw.crm__contacts SET version = %s RETURNING 1", version_text(datetime.now(UTC) + timedelta(hours=1)))

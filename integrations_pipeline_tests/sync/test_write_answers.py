@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from integrations_pipeline_tests.client.source import Reply, Source
+from integrations_pipeline_tests.client.source import Reply, Seen, Source
 from integrations_pipeline_tests.sync.provider import FINDABLE, LOST, STREAM, Desk, Provider
 
 MAP = {"to": "person", "match": ["email"], "fields": {"name": "name", "email": "email"}}
@@ -120,6 +120,39 @@ def test_what_the_source_did_not_take_is_seen_though_its_answer_said_nothing(dat
         desk.sync()
         assert not desk.push().changes
         assert desk.rows("SELECT email FROM canonical.person") == [("anna@a.example",)]
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_a_page_read_before_a_write_whose_answer_said_nothing_takes_nothing_back(
+    database_url: str, takes: bool
+) -> None:
+    provider = Provider()
+    provider.add(name="Anna", email="anna@a.example")
+    provider.normalise = lambda fields: fields if takes else {}
+    answer_updates(provider, Reply(status=204))
+    with Source(provider) as source:
+        desk = Desk(database_url, source, provider)
+        desk.sync()
+        desk.push()
+        provider.edit("p1", name="Annabel")
+
+        def written_meanwhile(seen: Seen) -> Reply | None:
+            if seen.method != "GET" or len(desk.sent()):
+                return None
+            page = [dict(one) for one in provider.people.values()]
+            desk.edit("Anna", email="new@a.example")
+            assert desk.push().changes == {"sent": 1}
+            return Reply({"items": page})
+
+        provider.instead = written_meanwhile
+        desk.sync()
+        assert desk.rows("SELECT name, email FROM canonical.person") == [("Annabel", "new@a.example")]
+        for _ in range(2):
+            desk.sync()
+            assert not desk.push().changes
+        there = (provider.people["p1"]["name"], provider.people["p1"]["email"])
+        assert there == ("Annabel", "new@a.example" if takes else "anna@a.example")
+        assert desk.rows("SELECT name, email FROM canonical.person") == [there]
 
 
 def test_an_edit_there_counts_though_the_answer_named_no_version_and_its_clock_is_behind(database_url: str) -> None:
