@@ -25,7 +25,8 @@ from dagster import (
     SkipReason,
     sensor,
 )
-from dagster._core.storage.tags import WILL_RETRY_TAG
+from dagster._core.events import RunFailureReason
+from dagster._core.storage.tags import RUN_FAILURE_REASON_TAG, WILL_RETRY_TAG
 
 from integrations_pipeline.orchestration.delivering import DELIVER_JOB
 from integrations_pipeline.orchestration.files import Files
@@ -138,12 +139,14 @@ def known(instance: DagsterInstance, alerts: Iterable[Condition]) -> Sequence[Ru
 
 def latest_of(records: Iterable[RunRecord], names: Collection[str]) -> dict[tuple[str, str], RunRecord]:
     """By owner and condition. Without runs that are tried again: only the last try is news. Dagster says so with a tag,
-    right after it has said that the run failed."""
+    right after it has said that the run failed. And without those that were asked to stop (a SIGTERM, as when
+    `integrations up` ends): whoever asked knows, and a later run takes up what was left."""
     found: dict[tuple[str, str], RunRecord] = {}
     for record in sorted(records, key=lambda one: one.storage_id):
         run = record.dagster_run
         owner = owner_of(run, names)
-        if owner is not None and run.tags.get(WILL_RETRY_TAG) == "false":
+        stopped = run.tags.get(RUN_FAILURE_REASON_TAG) == RunFailureReason.UNEXPECTED_TERMINATION.value
+        if owner is not None and run.tags.get(WILL_RETRY_TAG) == "false" and not stopped:
             found[owner, f"{RUN_FAILURE}_{run.job_name}"] = record
     return found
 

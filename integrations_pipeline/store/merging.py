@@ -165,7 +165,11 @@ WITH joined AS MATERIALIZED (
     ) AS l ON l.linked_at = now() AND l.canonical_id <> s._new_id
     JOIN {canonical} c ON c.id = l.canonical_id
 ), apart AS MATERIALIZED (
-    SELECT joined.*, p.name, p.policy FROM joined, jsonb_each_text(%(policies)s) AS p (name, policy)
+    SELECT joined.*, p.name, p.policy = 'review' AND NOT EXISTS (
+        SELECT FROM (SELECT * FROM integrations.outbox WHERE canonical_id = joined.canonical_id OFFSET 0) AS o
+        WHERE o.connection = %(connection)s AND o.stream = %(stream)s
+          AND o.status IN ('sending', 'unsure', 'parked') AND o.changes -> p.name = base -> p.name) AS asks
+    FROM joined, jsonb_each_text(%(policies)s) AS p (name, policy)
     WHERE ours -> p.name IS DISTINCT FROM base -> p.name
 ), checked AS (
     UPDATE integrations.link l SET recheck = true FROM apart a WHERE l.ctid = a._link
@@ -174,7 +178,7 @@ INSERT INTO integrations.conflict
     (connection, stream, external_id, kind, canonical_id, field, ours, theirs, reason, run_id)
 SELECT %(connection)s, %(stream)s, external_id, %(kind)s, canonical_id, name, ours -> name, base -> name,
        'joined by a match, and not the same', %(run_id)s
-FROM apart WHERE policy = 'review' AND ours -> name <> 'null' AND base -> name <> 'null'
+FROM apart WHERE asks AND ours -> name <> 'null' AND base -> name <> 'null'
 ORDER BY external_id, name
 ON CONFLICT (connection, stream, external_id, field) WHERE status = 'open' DO NOTHING
 """

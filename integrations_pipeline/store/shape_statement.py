@@ -49,7 +49,8 @@ WITH looked AS MATERIALIZED (
                                  WHEN _linked IS NULL AND _found = 1 THEN _ids[1] END AS wanted FROM looked) AS of
     WHERE wanted IS NOT NULL ORDER BY wanted, _back DESC, _key
 ), judged AS MATERIALIZED (
-    SELECT *, CASE _outcome WHEN 'matched' THEN _ids[1] WHEN 'created' THEN NULL ELSE _linked END AS _target FROM (
+    SELECT *, CASE _outcome WHEN 'matched' THEN _ids[1] WHEN 'created' THEN NULL ELSE _linked END AS _target,
+           {own} AS _own FROM (
         SELECT *, CASE
             WHEN _back AND _key NOT IN (SELECT _key FROM first) THEN 'created'
             WHEN _linked IS NOT NULL
@@ -102,9 +103,19 @@ SELECT _outcome, count(*),
 FROM judged GROUP BY _outcome
 """
 
-# A field as it will be: as it is unless the source changed it; a match fills and doesn't empty.
+# Of a match with a record that we created there, its answer not known yet: the fields that show what was sent.
+OWN = """
+CASE WHEN _outcome = 'matched' THEN ARRAY(
+    SELECT key FROM (SELECT * FROM integrations.outbox WHERE canonical_id = _ids[1] OFFSET 0) AS o,
+                    jsonb_each(o.changes)
+    WHERE o.connection = %(connection)s AND o.stream = %(stream)s AND o.operation = 'create'
+      AND o.status IN ('sending', 'unsure', 'parked') AND value = _base -> key) END"""
+
+# A field as it will be: as it is unless the source changed it; a match fills and doesn't empty, and what was sent is no
+# change of the source's.
 FINAL = """
 CASE WHEN j._changed IS NOT NULL AND {name} <> ALL(j._changed) THEN c.{field}
+     WHEN {name} = ANY(j._own) THEN c.{field}
      WHEN j._outcome = 'matched' THEN {joined} ELSE j.{field} END"""
 
 # Of a match, where both have a value: the source's, ours, or the one that was changed last.
@@ -125,6 +136,7 @@ def shape_statement(
     final = {name: final_value(name, policies.get(name, "remote_wins")) for name in names}
     return sql.SQL(SHAPE).format(
         canonical=canonical,
+        own=sql.SQL(OWN if policies else "NULL::text[]"),
         fields=columns(names),
         names=sql.Literal(list(names)),
         current=columns(names, "c"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -14,15 +17,19 @@ from dagster import (
     DagsterRun,
     DagsterRunStatus,
     Definitions,
+    GraphDefinition,
     SkipReason,
     build_sensor_context,
+    op,
 )
 from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
+from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.storage.dagster_run import RunsFilter
 from dagster._core.test_utils import create_run_for_test
 
 from integrations_pipeline.client import Client
 from integrations_pipeline.orchestration import alerting
+from integrations_pipeline.orchestration.outbox import CHANGES_TAG
 from integrations_pipeline.orchestration.schedules import CONNECTION_TAG
 from integrations_pipeline.spec.loading import load_connection_and_kinds
 from integrations_pipeline.store.store import Store
@@ -84,6 +91,23 @@ def test_a_run_about_to_be_tried_again_is_no_news(house: House, chat: Source, mo
     house.instance.add_run_tags(failed.run_id, {"dagster/will_retry": "false"})
     tick(house, "alerts")
     assert len(heard(chat)) == 1
+
+
+def test_a_run_that_was_asked_to_stop_is_no_news(house: House, chat: Source) -> None:
+    house.add(TOLD)
+
+    @op
+    def stopped() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+
+    push = GraphDefinition(name="push", node_defs=[stopped]).to_job(tags={CHANGES_TAG: "crm"})
+    with pytest.raises(DagsterExecutionInterruptedError):
+        push.execute_in_process(instance=house.instance)
+    (failed,) = house.instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))
+    house.instance.add_run_tags(failed.run_id, {"dagster/will_retry": "false"})
+    tick(house, "alerts")
+    assert heard(chat) == []
 
 
 def runs(house: House, job: str = "sync", name: str = "crm") -> DagsterRun:

@@ -428,6 +428,22 @@ def test_an_event_that_overtakes_its_own_create_makes_one_record(connect, look, 
     assert outbox(look) == []
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+def test_what_was_created_there_and_is_matched_before_its_answer_takes_no_edit_back(connect, look, known, policy):
+    look("INSERT INTO canonical.customer (name, email) VALUES ('Eve', 'e@x') RETURNING 1")
+    assert find(connect, writing(policy)) == {"creates": 1}
+    look("UPDATE integrations.outbox SET status = 'unsure' RETURNING 1")
+    look("UPDATE canonical.customer SET name = 'Eva' WHERE name = 'Eve' RETURNING 1")
+    with run(connect) as lease:
+        shape(lease, writing(policy), shaped("e", TO_COME, email="e@x", name="Eve"), match=[["email"]])
+    assert look("SELECT name FROM canonical.customer ORDER BY name") == [("A",), ("Eva",)]
+    assert look("SELECT 1 FROM integrations.conflict") == []
+    look("UPDATE integrations.outbox SET status = 'queued' RETURNING 1")
+    answered(connect, look, external_id="e")
+    find(connect, writing(policy))
+    assert outbox(look) == [("e", "update", {"name": "Eva"})]
+
+
 def test_what_refers_to_the_record_that_is_joined_refers_to_the_one_that_stays(connect, look, known):
     look("INSERT INTO canonical.customer (name) VALUES ('Eve') RETURNING 1")
     find(connect, writing())
