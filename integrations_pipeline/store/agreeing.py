@@ -13,7 +13,6 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from integrations_pipeline.store.agreed import THEIRS_AT, UNDECLARED, Writeback
-from integrations_pipeline.store.own_forms import read_again
 from integrations_pipeline.store.shaping import LOCK_KIND
 from integrations_pipeline.store.tables import canonical_table
 
@@ -185,8 +184,6 @@ class Agreement:
             "unread": unread,
         }
         self.session.execute(AGREE, self.names | values)
-        if unread:
-            read_again(self.session, self.written.connection, self.written.stream, self.external_id)
         self.session.execute(ANEW, self.names)
         for name in unkept:
             self.park(name, base.get(name), taken[name], "the source took the write and kept its own value")

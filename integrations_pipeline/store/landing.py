@@ -113,12 +113,12 @@ TYPES = ("text", "bytea", "bytea", "text", "bool", "text", "int8")
 # Judges each row against what is stored, writes those that change something, and the decisions. New rows go in order
 # of their keys, for the index's sake, and without ON CONFLICT, which costs half as much again: under the lease nobody
 # else writes the stream's rows. A row that only moves silently (a newer tombstone over a tombstone, the same row below
-# another parent) keeps its stamp; one whose hash was emptied is shaped again (`own_forms`). What an update changed is
+# another parent) keeps its stamp; one that a write of ours waits for doesn't (`own_forms`). What an update changed is
 # told key by key of the two payloads.
 LAND = """
 WITH judged AS MATERIALIZED (
     SELECT external_id, payload, hash, version, deleted, parent_key, call, is_new, was_deleted, moved, unversioned,
-        asked_for, outcome,
+        unread, outcome,
         CASE outcome WHEN 'superseded' THEN jsonb_build_object('version', jsonb_build_array(version, held))
         WHEN 'updated' THEN (
             SELECT jsonb_object_agg(key, jsonb_build_array(old -> key, value))
@@ -128,14 +128,15 @@ WITH judged AS MATERIALIZED (
             WHERE value IS DISTINCT FROM old -> key)
         END AS changes
     FROM (
-        SELECT l.*, r.payload AS old, r.version AS held, r.hash = '' AS asked_for,
+        SELECT l.*, r.payload AS old, r.version AS held,
+            l.external_id IN (SELECT external_id FROM integrations.link WHERE connection = %(connection)s
+                              AND stream = %(stream)s AND unread_at IS NOT NULL) AS unread,
             r.external_id IS NULL AS is_new, r.deleted_at IS NOT NULL AS was_deleted,
             r.external_id IS NOT NULL AND l.parent_key IS NOT NULL
                 AND l.parent_key IS DISTINCT FROM r.parent_key AS moved, r.version = '' AS unversioned,
             CASE
                 WHEN r.external_id IS NULL THEN CASE WHEN l.deleted THEN 'deleted' ELSE 'created' END
-                WHEN (r.hash = l.hash OR (r.hash = '' AND r.payload = l.payload))
-                    AND (r.deleted_at IS NOT NULL) = l.deleted
+                WHEN r.hash = l.hash AND (r.deleted_at IS NOT NULL) = l.deleted
                     THEN CASE WHEN r.stamp >= %(first_stamp)s::xid8 THEN 'repeated' ELSE 'unchanged' END
                 WHEN l.version < r.version THEN 'superseded'
                 WHEN l.version = r.version AND %(desc)s AND r.stamp >= %(first_stamp)s::xid8 THEN 'superseded'
@@ -156,12 +157,12 @@ WITH judged AS MATERIALIZED (
         payload = j.payload, hash = j.hash, version = greatest(r.version, j.version), fetched_at = %(read_at)s,
         parent_key = coalesce(j.parent_key, r.parent_key),
         deleted_at = CASE WHEN j.deleted THEN coalesce(r.deleted_at, %(read_at)s) END,
-        stamp = CASE WHEN (j.hash = r.hash OR j.deleted) AND j.deleted = (r.deleted_at IS NOT NULL)
+        stamp = CASE WHEN ((j.hash = r.hash AND NOT j.unread) OR j.deleted) AND j.deleted = (r.deleted_at IS NOT NULL)
                      THEN r.stamp ELSE pg_current_xact_id() END
     FROM judged j
     WHERE r.external_id = j.external_id AND NOT j.is_new AND (r.version <= j.version OR r.hash = j.hash)
       AND (j.outcome IN ('updated', 'deleted', 'still deleted')
-           OR ((j.moved OR j.unversioned OR j.asked_for) AND j.outcome IN ('unchanged', 'repeated')))
+           OR ((j.moved OR j.unversioned OR j.unread) AND j.outcome IN ('unchanged', 'repeated')))
 ), decided AS (
     INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail, call)
     SELECT %(run_id)s, %(connection)s, %(stream)s, external_id, 'raw',

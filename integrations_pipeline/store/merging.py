@@ -29,20 +29,24 @@ from integrations_pipeline.store.tables import canonical_table
 
 # A record as it was before our last write, read before and landed after it; or before our deletion that is to land yet.
 DROP_LATE = """
-DELETE FROM shaped s USING integrations.link l
-WHERE l.connection = %(connection)s AND l.stream = %(stream)s AND l.external_id = s._key
-  AND ((l.deleted_at IS NULL AND s._version < l.answered_version)
-       OR (l.deleted_here AND EXISTS (
-           SELECT FROM integrations.outbox o JOIN {raw} r ON r.external_id = s._key AND r.fetched_at <= l.deleted_at
-           WHERE o.canonical_id = l.canonical_id AND o.connection = l.connection AND o.stream = l.stream
-             AND o.external_id = s._key AND o.operation = 'delete' AND o.status = 'answered')))
+DELETE FROM shaped late USING shaped s
+JOIN LATERAL (
+    SELECT * FROM integrations.link l
+    WHERE l.connection = %(connection)s AND l.stream = %(stream)s AND l.external_id = s._key OFFSET 0
+) AS l ON (l.deleted_at IS NULL AND s._version < l.answered_version)
+    OR (l.deleted_here AND EXISTS (
+        SELECT FROM integrations.outbox o JOIN {raw} r ON r.external_id = s._key AND r.fetched_at <= l.deleted_at
+        WHERE o.canonical_id = l.canonical_id AND o.connection = l.connection AND o.stream = l.stream
+          AND o.external_id = s._key AND o.operation = 'delete' AND o.status = 'answered'))
+WHERE late._key = s._key
 """
 
 # Records that are back there while their canonical row outlived them: each side's changes since the last agreement
-# count, as of any linked record. Of several that had the same row one gets it.
+# count, as of any linked record. Of several that had the same row one gets it. What a person was to decide about
+# a field is to be decided again.
 RELINK = """
 WITH back AS (
-    SELECT DISTINCT ON (l.canonical_id) l.ctid AS _link
+    SELECT DISTINCT ON (l.canonical_id) l.ctid AS _link, l.external_id, l.deleted_at
     FROM shaped s
     JOIN LATERAL (
         SELECT ctid, * FROM integrations.link l
@@ -56,11 +60,17 @@ WITH back AS (
 ), linked AS (
     UPDATE integrations.link l SET deleted_at = NULL, deleted_here = false, recheck = true
     FROM back WHERE l.ctid = back._link
-    RETURNING l.external_id
+), opened AS (
+    UPDATE integrations.conflict f SET status = 'open', closed_at = NULL
+    WHERE f.id IN (
+        SELECT max(f.id) FROM integrations.conflict f JOIN back USING (external_id)
+        WHERE f.connection = %(connection)s AND f.stream = %(stream)s AND f.field <> '' AND f.status = 'settled'
+          AND f.closed_at >= back.deleted_at
+        GROUP BY f.external_id, f.field)
 )
 INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason)
 SELECT %(run_id)s, %(connection)s, %(stream)s, external_id, 'merge', 'merged', 'it is back, and was kept here meanwhile'
-FROM linked
+FROM back
 """
 
 # A reference that waits for its record, and was set here meanwhile: ours isn't overwritten once that record is there.
@@ -217,21 +227,20 @@ WITH edited AS MATERIALIZED (
 SELECT canonical_id FROM edited WHERE winner <> 'theirs'
 """
 
-# Conflicts that ended by themselves: both sides say the same by now, the record is gone on both, or another one has
-# taken its place there. Where it lives on both again, what was changed here meanwhile is looked at once more: it was
-# left alone while the whole record waited.
+# Conflicts that ended by themselves: both sides say the same of the field by now, or it is gone there; or the record
+# lives on both, on none, or another one has taken its place there. Where it lives on both again, what was changed here
+# meanwhile is looked at once more: it was left alone while the whole record waited.
 SETTLE_CONFLICTS = """
 WITH settled AS (
     UPDATE integrations.conflict f SET status = 'settled', closed_at = now()
     FROM integrations.link l JOIN {canonical} c ON c.id = l.canonical_id
     WHERE f.connection = %(connection)s AND f.stream = %(stream)s AND f.status = 'open'
       AND l.connection = f.connection AND l.stream = f.stream AND l.external_id = f.external_id
-      AND (CASE WHEN f.field = '' THEN (l.deleted_at IS NULL) = (c.deleted_at IS NULL)
-                ELSE (c.deleted_at IS NOT NULL AND l.deleted_at IS NOT NULL)
-                    OR ({ours}) -> f.field = l.base -> f.field END
-           OR (l.deleted_at IS NOT NULL AND EXISTS (
-               SELECT FROM (SELECT * FROM integrations.link WHERE canonical_id = c.id OFFSET 0) AS o
-               WHERE o.deleted_at IS NULL AND o.connection = f.connection AND o.stream = f.stream)))
+      AND CASE WHEN f.field <> '' THEN l.deleted_at IS NOT NULL OR ({ours}) -> f.field = l.base -> f.field
+               ELSE (l.deleted_at IS NULL) = (c.deleted_at IS NULL) OR EXISTS (
+                   SELECT FROM (SELECT * FROM integrations.link WHERE canonical_id = c.id OFFSET 0) AS o
+                   WHERE o.deleted_at IS NULL AND o.connection = f.connection AND o.stream = f.stream
+                     AND o.external_id <> f.external_id) END
     RETURNING f.external_id, f.field
 )
 UPDATE integrations.link l SET recheck = true FROM settled s

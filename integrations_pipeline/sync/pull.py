@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import groupby
 from threading import Thread
 from typing import Any
 from uuid import UUID, uuid4
@@ -28,7 +29,7 @@ from integrations_pipeline.store.lease import Lease
 from integrations_pipeline.store.profiles import read_profile, save_profile
 from integrations_pipeline.store.state import StateChange
 from integrations_pipeline.sync.committing import Committer
-from integrations_pipeline.sync.listing import Mode
+from integrations_pipeline.sync.listing import Mode, highest
 from integrations_pipeline.sync.progress import Progress
 from integrations_pipeline.sync.reading import Reading
 from integrations_pipeline.sync.result import StreamResult
@@ -166,18 +167,22 @@ class Pull:
         )
 
     def check(self, parent_key: str | None = None) -> Any:
-        """Puts the waiting pages through the boundary. Returns the highest cursor value among their rows."""
+        """Puts the waiting pages through the boundary, those of one second at once: rows that name no version are as
+        new as their page. Returns the highest cursor value among the rows."""
         pages, self.pages = self.pages, []
-        if not pages:
-            return None
+        high = None
+        for _, together in groupby(pages, key=lambda page: page.read_at.replace(microsecond=0)):
+            high = highest(high, self.check_together(list(together), parent_key))
+        self.gathered.pages += len(pages)
+        return high
+
+    def check_together(self, pages: Sequence[Page], parent_key: str | None) -> Any:
         rows = pages[0].rows if len(pages) == 1 else [row for page in pages for row in page.rows]
         calls = [page.call for page in pages for _ in page.rows]
-        self.gathered.read_at = self.gathered.read_at or min(page.read_at for page in pages)
-        split = self.check_rows(rows, pages[-1].read_at, parent_key, calls)
+        split = self.check_rows(rows, min(page.read_at for page in pages), parent_key, calls)
         if len(pages) > 1 and len(split.rejected) >= STOP_ABOVE_ROWS / 2:
             for page in pages:  # a page broken as a whole stops the stream even beside many good ones
                 self.boundary.split(page.rows, page.read_at)
-        self.gathered.pages += len(pages)
         return split.watermark
 
     def check_rows(
@@ -228,7 +233,7 @@ class Pull:
         gathered.skipped += split.skipped
         gathered.superseded += split.superseded
         gathered.records += count
-        gathered.read_at = gathered.read_at or read_at
+        gathered.read_at = min(gathered.read_at or read_at, read_at)
 
     def watch(self, split: Split, rows: list[Any]) -> None:
         """The profile learns from accepted rows; a tombstone needn't hold anything, so it shows nothing."""

@@ -614,6 +614,66 @@ def test_back_there_with_another_value_than_was_edited_here_is_for_a_person(conn
     ]
 
 
+def gone_there_and_kept_here(connect, look, policy="local_wins"):
+    edit(look, name="ours")
+    with run(connect) as lease:
+        shape(lease, writing(policy), deletes=["1"])
+    assert find(connect, writing(policy)) == {"creates": 1}
+
+
+def comes_back(connect, policy="local_wins"):
+    with run(connect) as lease:
+        shape(lease, writing(policy), shaped("1", "2", email="a@x", name="A", worth=ONE))
+    find(connect, writing(policy))
+
+
+def test_back_there_before_it_is_made_anew_it_is_updated(connect, look, known):
+    gone_there_and_kept_here(connect, look)
+    comes_back(connect)
+    assert outbox(look) == [("1", "update", {"name": "ours"})]
+
+
+@pytest.mark.parametrize("status", ["unsure", "parked"])
+def test_back_there_while_it_is_made_anew_a_person_is_asked_and_no_row_is_doubled(connect, look, known, status):
+    gone_there_and_kept_here(connect, look)
+    look("UPDATE integrations.outbox SET tries = 1, status = %s RETURNING 1", status)
+    comes_back(connect)
+    look("UPDATE integrations.outbox SET status = 'queued' WHERE operation = 'create' RETURNING 1")
+    with pytest.raises(ElsewhereError):
+        answered(connect, look, external_id="new")
+    assert look("SELECT external_id, deleted_at FROM integrations.link") == [("1", None)]
+    assert look("SELECT count(*) FROM canonical.customer WHERE deleted_at IS NULL") == [(1,)]
+
+
+def test_deleted_there_by_us_brought_back_here_and_back_there_it_is_updated(connect, look, known):
+    delete(look)
+    find(connect, writing("local_wins"))
+    answered(connect, look)
+    look("UPDATE canonical.customer SET deleted_at = NULL, name = 'ours' RETURNING 1")
+    assert find(connect, writing("local_wins")) == {"creates": 1}
+    comes_back(connect)
+    assert outbox(look) == [("1", "update", {"name": "ours"})]
+    assert look("SELECT deleted_here, deleted_at FROM integrations.link") == [(False, None)]
+
+
+def test_a_conflict_ends_with_its_record_there_though_another_connection_holds_it_and_opens_with_it_again(
+    connect, look, parked
+):
+    writeback = writing("review", when_deleted="remote_wins")
+    with run(connect, connection="shop") as lease:
+        shape(lease, writing(), shaped("s", email="a@x", name="ours", worth=ONE), match=[["email"]])
+    still_open = "SELECT field FROM integrations.conflict WHERE status = 'open' AND connection = 'crm'"
+    with run(connect) as lease:
+        shape(lease, writeback, deletes=["1"])
+    find(connect, writeback)
+    assert look(still_open) == []
+    with run(connect) as lease:
+        shape(lease, writeback, shaped("1", "3", email="a@x", name="theirs", worth=ONE))
+    find(connect, writeback)
+    assert look("SELECT name FROM canonical.customer") == [("ours",)]
+    assert look(still_open) == [("name",)] and outbox(look) == []
+
+
 def test_a_conflict_stays_while_its_record_is_deleted_here_and_brought_back(connect, look, parked):
     delete(look)
     assert find(connect, writing("review")) == {"deletes": 1}

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
 
+from integrations_pipeline.spec.connection import Connection
 from integrations_pipeline_tests.client.source import Reply, Seen, Source
 from integrations_pipeline_tests.sync.provider import FINDABLE, LOST, STREAM, Desk, Provider
 
@@ -153,6 +155,73 @@ def test_a_page_read_before_a_write_whose_answer_said_nothing_takes_nothing_back
         there = (provider.people["p1"]["name"], provider.people["p1"]["email"])
         assert there == ("Annabel", "new@a.example" if takes else "anna@a.example")
         assert desk.rows("SELECT name, email FROM canonical.person") == [there]
+
+
+def test_a_list_that_shows_a_write_though_it_was_asked_for_before_tells_the_sources_form(database_url: str) -> None:
+    provider = Provider()
+    provider.add(name="Anna", email="anna@a.example")
+    provider.normalise = lambda fields: {name: value.upper() for name, value in fields.items()}
+    answer_updates(provider, Reply(status=204))
+    with Source(provider) as source:
+        desk = Desk(database_url, source, provider)
+        desk.sync()
+        desk.push()
+
+        def written_meanwhile(seen: Seen) -> Reply | None:
+            if seen.method == "GET" and not desk.sent():
+                desk.edit("Anna", email="new@a.example")
+                assert desk.push().changes == {"sent": 1}
+            return None
+
+        provider.instead = written_meanwhile
+        desk.sync()
+        assert desk.rows("SELECT email FROM canonical.person") == [("new@a.example",)]
+        provider.edit("p1", email="edited@a.example")
+        desk.sync()
+        assert not desk.push().changes
+        assert desk.rows("SELECT email FROM canonical.person") == [("edited@a.example",)]
+
+
+class InPages(Desk):
+    """Of one record each."""
+
+    def connection(self) -> Connection:
+        pagination = {"type": "page_number", "send": "page", "total": "total", "size": {"send": "per", "value": 1}}
+        return Connection.model_validate(
+            {
+                "connection": self.name,
+                "api": {"url": self.source.url, "auth": {"type": "none"}, "pagination": pagination},
+                "streams": {"people": {**self.stream, "write": self.write}},
+            }
+        )
+
+
+def test_an_earlier_page_of_a_chunk_is_no_newer_than_it_was_read(database_url: str) -> None:
+    provider = Provider()
+    provider.add(name="Anna", email="anna@a.example")
+    provider.add(name="Zoe", email="zoe@z.example")
+    with Source(provider) as source:
+        desk = InPages(database_url, source, provider)
+        desk.stream = UNVERSIONED
+        desk.write |= {"fields": ["name", "email"]}
+        earlier = format_datetime(datetime.now(UTC) - timedelta(seconds=10), usegmt=True)
+
+        def pages(seen: Seen) -> Reply | None:
+            if seen.method != "GET" or seen.path != "/people":
+                return None
+            at = int(seen.one("page") or 1) - 1
+            page = [dict(one) for one in provider.people.values()][at : at + 1]
+            if at == 0 and page[0]["name"] == "Annabel":
+                desk.edit("Anna", email="new@a.example")
+                assert desk.push().changes == {"sent": 1}
+            return Reply({"items": page, "total": 2}, headers={"Date": earlier} if at == 0 else {})
+
+        provider.instead = pages
+        desk.sync()
+        desk.push()
+        provider.edit("p1", name="Annabel")
+        desk.sync()
+        assert desk.rows("SELECT name, email FROM canonical.person ORDER BY 1")[0] == ("Annabel", "new@a.example")
 
 
 def test_an_edit_there_counts_though_the_answer_named_no_version_and_its_clock_is_behind(database_url: str) -> None:
