@@ -50,6 +50,7 @@ def start_and_kill(house: House, seconds: float) -> bool:
     process.kill()
     process.communicate()
     until(lambda: not house.rows(SESSIONS))
+    time.sleep(house.sources["shop"].latency_ms / 1000 + 0.1)  # what it had asked for is logged at the source only then
     return running
 
 
