@@ -241,6 +241,51 @@ def test_a_killed_run_is_tried_again_and_goes_on_at_its_bookmark(slow: Simulatio
     assert 0 < fetched < 1000
 
 
+WRITTEN = """
+connection: slow
+api:
+  url: URL
+  pagination: {type: cursor, read: next, send: after, size: {send: limit, value: 100}}
+streams:
+  things:
+    request: GET /things
+    records: data
+    primary_key: id
+    fields: {id: {type: string, required: true}, name: {type: string}}
+    map: {to: thing, fields: {name: name}}
+    write: {fields: [name], update: "PATCH /things/<external_id>", answer: .}
+"""
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("few")
+def test_a_stop_while_changes_leave_alarms_nobody_and_they_leave_after_the_next_start(root: Path) -> None:
+    (root / "models" / "thing.yaml").write_text("kind: thing\nfields: {name: {type: string}}\n")
+    file = root / "connections" / "slow.yaml"
+    file.write_text(WRITTEN.replace("URL", "https://api.example.com/v1"))
+    source = Simulation(load_connection("slow", Home(root)), records=100)
+    with serve([source]) as running:
+        file.write_text(WRITTEN.replace("URL", source.url(running.port)))
+        up = Up(root)
+        try:
+            until(lambda: up.rows("SELECT 1 FROM integrations.run_log WHERE connection = 'slow' AND mode <> 'push'"))
+            until(lambda: up.rows("SELECT count(*) FROM canonical.thing") == [(100,)])
+            source.latency_ms = 1000
+            up.rows("UPDATE canonical.thing SET name = 'edited here' RETURNING 1")
+            until(lambda: up.rows("SELECT 1 FROM integrations.outbox WHERE outcome = 'sent'"))
+            up.stop()
+            source.latency_ms = 0
+            left = [row for row in source.contents("things") if row["name"] != "edited here"]
+            assert left, "all had left before the stop"
+            up.start()
+            until(lambda: all(row["name"] == "edited here" for row in source.contents("things")))
+            assert "FAILURE" in {one["status"] for one in up.runs() if one["jobName"] == "push"}
+            time.sleep(70)  # the sensor that tells people looks each half minute
+            assert up.rows("SELECT connection, what FROM integrations.alert WHERE condition LIKE 'run_failure%'") == []
+        finally:
+            up.stop()
+
+
 BRANCH = """
 connector: branches
 settings: {branch: null}
