@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -45,8 +46,9 @@ class Boundary:
         """Imports what the first split needs (about 2 s of CPU): for a thread, while the first page is on its way."""
         self._rules.warm()
 
-    def split(self, rows: list[Any], read_at: datetime) -> Split:
-        """Judges rows read together at that (aware) time. The four lists of the answer balance with the rows.
+    def split(self, rows: list[Any], read_at: datetime, moments: Sequence[datetime] = ()) -> Split:
+        """Judges rows read together, the last of them at that (aware) time; ``moments``: each row's own, where they
+        differ. The four lists of the answer balance with the rows.
 
         Raises ContractError, and nothing is to be stored, where the contract says `freeze` or more than `stop_above`
         of at least ``STOP_ABOVE_ROWS`` rows are bad. Rows are never changed.
@@ -57,7 +59,7 @@ class Boundary:
         batch.encode(batch.standing())
         self._check_fields(batch, version)
         self._check_new(batch)
-        texts = self._order.texts(version, batch.records, read_at)
+        texts = self._order.texts(version, batch.records, moments or [read_at] * len(rows))
         self._check_versions(batch, texts)
         self._stop_if_mostly_bad(batch)
         return self._sort(batch, texts, cursor, read_at)

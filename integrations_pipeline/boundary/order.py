@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from types import NoneType
@@ -48,10 +48,11 @@ class Order:
             return version, version
         return version, self.cursor.read(rows) if self.cursor else None
 
-    def texts(self, version: Column | None, rows: list[Any], read_at: datetime) -> Column:
-        """Each row's version as sortable text; ``bad`` where it can't be read."""
+    def texts(self, version: Column | None, rows: list[Any], moments: Sequence[datetime]) -> Column:
+        """Each row's version as sortable text; ``bad`` where it can't be read. ``moments``: when each was read."""
         if version is None or self.path is None:
-            return Column([self.unnamed(read_at)] * len(rows), {})
+            named = {read_at: self.unnamed(read_at) for read_at in set(moments)}
+            return Column([named[read_at] for read_at in moments], {})
         if self._iso and not version.bad and (written := as_written(read(rows, self.path))):
             return Column(written, {})
         try:
@@ -60,10 +61,10 @@ class Order:
             texts = parse_each(version_text_or_none, version.typed)
             texts.bad.update(version.bad)
         if None in texts.typed:
-            self.fill(texts, read_at, among_numbers=not NUMBERS.isdisjoint(map(type, version.typed)))
+            self.fill(texts, moments, among_numbers=not NUMBERS.isdisjoint(map(type, version.typed)))
         return texts
 
-    def fill(self, texts: Column, read_at: datetime, *, among_numbers: bool) -> None:
+    def fill(self, texts: Column, moments: Sequence[datetime], *, among_numbers: bool) -> None:
         """Rows that name no version: a full refresh may read a list whose rows lack the cursor's field.
 
         They count as of when they were read, unless their like are ordered by numbers: no time compares with those.
@@ -72,7 +73,7 @@ class Order:
             if text is None and (self._required or among_numbers):
                 texts.bad.setdefault(position, f"the version ({self.path}) is missing or null")
             elif text is None:
-                texts.typed[position] = self.unnamed(read_at)
+                texts.typed[position] = self.unnamed(moments[position])
 
     def unnamed(self, read_at: datetime) -> str:
         """In whole seconds, as many sources tell theirs: what was read in one second is equally new."""

@@ -130,7 +130,7 @@ WITH judged AS MATERIALIZED (
     FROM (
         SELECT l.*, r.payload AS old, r.version AS held,
             l.external_id IN (SELECT external_id FROM integrations.link WHERE connection = %(connection)s
-                              AND stream = %(stream)s AND unread_at IS NOT NULL) AS unread,
+                              AND stream = %(stream)s AND unread_at IS NOT NULL AND deleted_at IS NULL) AS unread,
             r.external_id IS NULL AS is_new, r.deleted_at IS NOT NULL AS was_deleted,
             r.external_id IS NOT NULL AND l.parent_key IS NOT NULL
                 AND l.parent_key IS DISTINCT FROM r.parent_key AS moved, r.version = '' AS unversioned,

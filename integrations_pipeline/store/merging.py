@@ -65,7 +65,9 @@ WITH back AS (
     WHERE f.id IN (
         SELECT max(f.id) FROM integrations.conflict f JOIN back USING (external_id)
         WHERE f.connection = %(connection)s AND f.stream = %(stream)s AND f.field <> '' AND f.status = 'settled'
-          AND f.closed_at >= back.deleted_at
+          AND f.closed_at >= back.deleted_at AND NOT EXISTS (
+              SELECT FROM integrations.conflict o WHERE o.connection = f.connection AND o.stream = f.stream
+                AND o.external_id = f.external_id AND o.field = f.field AND o.status = 'open')
         GROUP BY f.external_id, f.field)
 )
 INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason)

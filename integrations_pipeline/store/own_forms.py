@@ -10,7 +10,9 @@ brings what is stored.
 
 from __future__ import annotations
 
-# Of rows that wait to be shaped.
+from integrations_pipeline.store.holder import Holder
+
+# Of rows that wait to be shaped. `earlier`: what was written, and what stood there before, back through the writes.
 READ_FORMS = """
 WITH looked AS MATERIALIZED (
     SELECT s._key AS external_id, s._base AS theirs, l.ctid AS _link, l.canonical_id, l.base, l.sent, l.unread_at,
@@ -21,10 +23,15 @@ WITH looked AS MATERIALIZED (
         WHERE l.connection = %(connection)s AND l.stream = %(stream)s AND l.external_id = s._key OFFSET 0
     ) AS l ON l.deleted_at IS NULL AND (l.sent IS NOT NULL OR l.unread_at IS NOT NULL)
 ), told AS MATERIALIZED (
-    SELECT external_id, f.name, f.value, early, theirs -> f.name AS theirs, EXISTS (
-        SELECT FROM (SELECT * FROM integrations.outbox WHERE canonical_id = looked.canonical_id OFFSET 0) AS o
-        WHERE o.connection = %(connection)s AND o.stream = %(stream)s AND o.status = 'done'
-          AND o.changes -> f.name = f.value AND o.before -> f.name = theirs -> f.name) AS as_before
+    SELECT external_id, f.name, f.value, early, theirs -> f.name AS theirs, theirs -> f.name <> f.value AND EXISTS (
+        WITH RECURSIVE earlier (value) AS (
+            SELECT f.value
+            UNION
+            SELECT o.before -> f.name FROM earlier e
+            JOIN (SELECT * FROM integrations.outbox WHERE canonical_id = looked.canonical_id OFFSET 0) AS o
+                ON o.connection = %(connection)s AND o.stream = %(stream)s AND o.status = 'done'
+                AND o.changes -> f.name = e.value)
+        SELECT FROM earlier e WHERE e.value = theirs -> f.name) AS as_before
     FROM looked CROSS JOIN LATERAL jsonb_each(sent) AS f (name, value)
     WHERE base -> f.name = f.value AND theirs ? f.name
 ), known AS (
@@ -43,3 +50,13 @@ SET base = l.base || coalesce(k.forms, '{{}}'), sent = nullif(l.sent - coalesce(
 FROM looked LEFT JOIN known k USING (external_id)
 WHERE l.ctid = looked._link AND (k.external_id IS NOT NULL OR looked.unread_at IS NOT NULL)
 """
+
+FORGET = """
+UPDATE integrations.link SET unread_at = NULL
+WHERE connection = %(connection)s AND stream = %(stream)s AND unread_at IS NOT NULL
+"""
+
+
+def forget_unread(held: Holder) -> None:
+    """Of a stream that isn't written any more nothing waits to be read."""
+    held.write(lambda session: session.execute(FORGET, held.names))

@@ -79,12 +79,13 @@ WITH looked AS MATERIALIZED (
     FROM judged WHERE _outcome IN ('created', 'matched') AND _link IS NULL ORDER BY _key
 ), relinked AS (
     UPDATE integrations.link l
-    SET base = j._base, remote_version = j._version, pending = j._pending, deleted_at = NULL, deleted_here = false
+    SET base = j._base, remote_version = j._version, pending = j._pending, deleted_at = NULL, deleted_here = false,
+        sent = CASE WHEN NOT j._back THEN l.sent END, unread_at = CASE WHEN NOT j._back THEN l.unread_at END
     FROM judged j WHERE l.ctid = j._link AND j._outcome = 'updated'
 ), moved AS (
     UPDATE integrations.link l
     SET canonical_id = j._new_id, base = j._base, remote_version = j._version, pending = j._pending, deleted_at = NULL,
-        deleted_here = false, sent = NULL, recheck = false, linked_at = now(), run_id = %(run_id)s
+        deleted_here = false, sent = NULL, unread_at = NULL, recheck = false, linked_at = now(), run_id = %(run_id)s
     FROM judged j WHERE l.ctid = j._link AND j._outcome = 'created'
 ), noted AS (
     INSERT INTO integrations.decision (run_id, connection, stream, external_id, stage, decision, reason, detail)

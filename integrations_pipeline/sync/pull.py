@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import groupby
 from threading import Thread
 from typing import Any
 from uuid import UUID, uuid4
@@ -29,7 +28,7 @@ from integrations_pipeline.store.lease import Lease
 from integrations_pipeline.store.profiles import read_profile, save_profile
 from integrations_pipeline.store.state import StateChange
 from integrations_pipeline.sync.committing import Committer
-from integrations_pipeline.sync.listing import Mode, highest
+from integrations_pipeline.sync.listing import Mode
 from integrations_pipeline.sync.progress import Progress
 from integrations_pipeline.sync.reading import Reading
 from integrations_pipeline.sync.result import StreamResult
@@ -167,30 +166,23 @@ class Pull:
         )
 
     def check(self, parent_key: str | None = None) -> Any:
-        """Puts the waiting pages through the boundary, those of one second at once: rows that name no version are as
-        new as their page. Returns the highest cursor value among the rows."""
+        """Puts the waiting pages through the boundary; rows that name no version are as new as their page. Returns the
+        highest cursor value among the rows."""
         pages, self.pages = self.pages, []
-        high = None
-        for _, together in groupby(pages, key=lambda page: page.read_at.replace(microsecond=0)):
-            high = highest(high, self.check_together(list(together), parent_key))
-        self.gathered.pages += len(pages)
-        return high
-
-    def check_together(self, pages: Sequence[Page], parent_key: str | None) -> Any:
+        if not pages:
+            return None
         rows = pages[0].rows if len(pages) == 1 else [row for page in pages for row in page.rows]
-        calls = [page.call for page in pages for _ in page.rows]
-        split = self.check_rows(rows, min(page.read_at for page in pages), parent_key, calls)
+        split = self.check_rows(pages, rows, parent_key)
         if len(pages) > 1 and len(split.rejected) >= STOP_ABOVE_ROWS / 2:
             for page in pages:  # a page broken as a whole stops the stream even beside many good ones
                 self.boundary.split(page.rows, page.read_at)
+        self.gathered.pages += len(pages)
         return split.watermark
 
-    def check_rows(
-        self, rows: list[Any], read_at: datetime, parent_key: str | None, calls: Sequence[int | None]
-    ) -> Split:
-        """Puts rows of one list through the boundary and adds them to the chunk being gathered. ``calls``: of each row,
-        the entry in the call log of the request that brought it."""
-        split = self.boundary.split(rows, read_at)
+    def check_rows(self, pages: Sequence[Page], rows: list[Any], parent_key: str | None) -> Split:
+        """Puts the rows of these pages of one list through the boundary and adds them to the chunk being gathered."""
+        calls = [page.call for page in pages for _ in page.rows]  # the entry in the call log that brought each
+        split = self.boundary.split(rows, pages[-1].read_at, [page.read_at for page in pages for _ in page.rows])
         good, older = self.ties.part(split.good) if self.desc else (split.good, [])
         brought = {row.external_id: calls[at] for row, at in zip(split.good, split.positions, strict=True)}
         for row in good:
@@ -208,7 +200,7 @@ class Pull:
         self.gathered.superseded += older
         if parent_key is not None:
             self.gathered.rejected_parents.update((row.hash, parent_key) for row in split.rejected)
-        self.account(split, rows, read_at)
+        self.account(split, rows, min(page.read_at for page in pages))
         return split
 
     def check_inside(self, rows: list[Any], parent_keys: list[str], read_at: datetime) -> set[str]:

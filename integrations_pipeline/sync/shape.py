@@ -19,6 +19,7 @@ from integrations_pipeline.spec.limits import CHUNK_RECORDS
 from integrations_pipeline.spec.streams import Stream
 from integrations_pipeline.store.agreed import writeback_of
 from integrations_pipeline.store.lease import Lease
+from integrations_pipeline.store.own_forms import forget_unread
 from integrations_pipeline.store.shaping import (
     RawRow,
     ShapeChunk,
@@ -54,6 +55,8 @@ def shape(lease: Lease, stream: Stream, kind: Kind, *, retry: Sequence[int] | No
     since = state.shaped_below if state.mapping_hash == mapping.digest else None
     if since is None:
         leave_other_kinds(lease, kind.kind)
+    if stream.write is None:
+        forget_unread(lease)
     shaper, committer = Shaper(stream, kind, mapping), Committer(ShapeCounters())
     try:
         with lease.beside() as reader:

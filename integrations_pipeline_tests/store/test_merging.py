@@ -674,6 +674,36 @@ def test_a_conflict_ends_with_its_record_there_though_another_connection_holds_i
     assert look(still_open) == [("name",)] and outbox(look) == []
 
 
+def test_a_conflict_that_is_open_again_before_its_record_is_back_stays_one(connect, look, parked):
+    with run(connect, connection="shop") as lease:
+        shape(lease, writing(), shaped("s", email="a@x", name="ours", worth=ONE), match=[["email"]])
+    writeback = writing("review", when_deleted="remote_wins")
+    with run(connect) as lease:
+        shape(lease, writeback, deletes=["1"])
+    find(connect, writeback)
+    look(
+        "INSERT INTO integrations.conflict (connection, stream, external_id, kind, canonical_id, field, reason)"
+        " SELECT connection, stream, external_id, kind, canonical_id, field, 'the answer came late'"
+        " FROM integrations.conflict WHERE field = 'name' RETURNING 1"
+    )
+    with run(connect) as lease:
+        shape(lease, writeback, shaped("1", "3", email="a@x", name="theirs", worth=ONE))
+    assert look("SELECT field FROM integrations.conflict WHERE status = 'open'") == [("name",)]
+
+
+def test_gone_on_both_sides_and_back_there_the_source_counts(connect, look, known):
+    """Whatever it had made of an earlier write of ours."""
+    edit(look, name="ours")
+    find(connect, writing())
+    answered(connect, look, theirs={"email": "a@x", "name": "OURS", "worth": "1"})
+    with run(connect) as lease:
+        shape(lease, writing(), deletes=["1"])
+        shape(lease, writing(), shaped("1", TO_COME, email="a@x", name="Carl", worth=ONE))
+    assert value(look) == "Carl"
+    find(connect, writing())
+    assert outbox(look) == []
+
+
 def test_a_conflict_stays_while_its_record_is_deleted_here_and_brought_back(connect, look, parked):
     delete(look)
     assert find(connect, writing("review")) == {"deletes": 1}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -157,6 +157,57 @@ def test_a_page_read_before_a_write_whose_answer_said_nothing_takes_nothing_back
         assert desk.rows("SELECT name, email FROM canonical.person") == [there]
 
 
+@pytest.mark.parametrize("takes", [True, False])
+def test_of_two_writes_in_a_row_that_were_answered_by_nothing_the_first_read_tells(
+    database_url: str, takes: bool
+) -> None:
+    provider = Provider()
+    provider.add(name="Anna", email="anna@a.example")
+    provider.normalise = lambda fields: {name: value.upper() for name, value in fields.items()} if takes else {}
+    answer_updates(provider, Reply(status=204))
+    with Source(provider) as source:
+        desk = Desk(database_url, source, provider)
+        desk.sync()
+        desk.push()
+        provider.edit("p1", name="Annabel")
+
+        def written_meanwhile(seen: Seen) -> Reply | None:
+            if seen.method != "GET" or desk.sent():
+                return None
+            page = [dict(one) for one in provider.people.values()]
+            for email in ("first@a.example", "second@a.example"):
+                desk.edit("Anna", email=email)
+                assert desk.push().changes == {"sent": 1}
+            return Reply({"items": page})
+
+        provider.instead = written_meanwhile
+        desk.sync()
+        assert desk.rows("SELECT email FROM canonical.person") == [("second@a.example",)]
+        for _ in range(2):
+            desk.sync()
+            assert not desk.push().changes
+        email = "second@a.example" if takes else "anna@a.example"
+        assert desk.rows("SELECT email FROM canonical.person") == [(email,)]
+        assert desk.rows("SELECT unread_at FROM integrations.link") == [(None,)]
+
+
+def test_what_waits_to_be_read_waits_no_more_once_the_stream_is_not_written(database_url: str) -> None:
+    provider = Provider()
+    provider.add(name="Anna", email="anna@a.example")
+    answer_updates(provider, Reply(status=204))
+    with Source(provider) as source:
+        desk = Desk(database_url, source, provider)
+        desk.sync()
+        desk.edit("Anna", email="new@a.example")
+        assert desk.push().changes == {"sent": 1}
+        desk.write = None  # type: ignore[assignment]
+        stamps = []
+        for _ in range(3):
+            desk.sync()
+            stamps += desk.rows("SELECT stamp::text FROM raw.crm__people")
+        assert stamps[1] == stamps[2]
+
+
 def test_a_list_that_shows_a_write_though_it_was_asked_for_before_tells_the_sources_form(database_url: str) -> None:
     provider = Provider()
     provider.add(name="Anna", email="anna@a.example")
@@ -196,6 +247,11 @@ class InPages(Desk):
         )
 
 
+def next_second() -> None:
+    """Versions that are made of times are in whole seconds."""
+    time.sleep(1.02 - time.time() % 1)
+
+
 def test_an_earlier_page_of_a_chunk_is_no_newer_than_it_was_read(database_url: str) -> None:
     provider = Provider()
     provider.add(name="Anna", email="anna@a.example")
@@ -204,7 +260,6 @@ def test_an_earlier_page_of_a_chunk_is_no_newer_than_it_was_read(database_url: s
         desk = InPages(database_url, source, provider)
         desk.stream = UNVERSIONED
         desk.write |= {"fields": ["name", "email"]}
-        earlier = format_datetime(datetime.now(UTC) - timedelta(seconds=10), usegmt=True)
 
         def pages(seen: Seen) -> Reply | None:
             if seen.method != "GET" or seen.path != "/people":
@@ -212,9 +267,11 @@ def test_an_earlier_page_of_a_chunk_is_no_newer_than_it_was_read(database_url: s
             at = int(seen.one("page") or 1) - 1
             page = [dict(one) for one in provider.people.values()][at : at + 1]
             if at == 0 and page[0]["name"] == "Annabel":
+                next_second()
                 desk.edit("Anna", email="new@a.example")
                 assert desk.push().changes == {"sent": 1}
-            return Reply({"items": page, "total": 2}, headers={"Date": earlier} if at == 0 else {})
+                next_second()
+            return Reply({"items": page, "total": 2})
 
         provider.instead = pages
         desk.sync()
