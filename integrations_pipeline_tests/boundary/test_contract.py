@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from integrations_pipeline.boundary import Boundary
 from integrations_pipeline.spec.errors import ContractError
-from integrations_pipeline_tests.boundary.made import split
+from integrations_pipeline_tests.boundary.made import READ_AT, split, stream
 
 FIELDS = {"id": {"type": "integer"}, "n": {"type": "integer", "min": 0}, "deep.er": {"type": "string"}}
 
@@ -133,6 +135,12 @@ def test_a_mostly_bad_page_stops_the_stream_and_says_why() -> None:
 def test_few_bad_rows_cost_themselves(good: int, bad: int, above: str) -> None:
     answer = split(rows(good, bad), **contract(stop_above=above))
     assert (len(answer.good), len(answer.rejected)) == (good, bad)
+
+
+def test_mostly_bad_rows_stop_whenever_their_pages_were_read() -> None:
+    moments = [READ_AT + timedelta(seconds=number) for number in range(40)]
+    with pytest.raises(ContractError):
+        Boundary("acme", "records", stream(**contract())).split(rows(0, 40), moments[-1], moments)
 
 
 def test_skipped_rows_prove_nothing() -> None:

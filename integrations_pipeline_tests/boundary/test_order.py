@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from integrations_pipeline_tests.boundary.made import split
+from integrations_pipeline.boundary import Boundary
+from integrations_pipeline_tests.boundary.made import READ_AT, split, stream
 
 AT = {"cursor": {"field": "at", "send": "since"}}
 READ = "2024-06-01T12:00:00.000000Z"
@@ -42,6 +43,15 @@ def version(value: Any, **keys: Any) -> str | None:
 )
 def test_a_field_that_is_not_declared_goes_by_its_shape(value: Any, text: str | None) -> None:
     assert version(value) == text
+
+
+@pytest.mark.parametrize("keys", [{}, AT], ids=["no version", "null"])
+def test_a_row_without_a_version_is_as_new_as_its_own_page_in_whole_seconds(keys: dict[str, Any]) -> None:
+    moments = [READ_AT - timedelta(seconds=2.5), READ_AT - timedelta(seconds=2.1), READ_AT]
+    rows = [{"id": number} for number in range(3)]
+    answer = Boundary("acme", "records", stream(**keys)).split(rows, READ_AT, moments)
+    earlier = "2024-06-01T11:59:57.000000Z"
+    assert [row.version for row in answer.good] == [earlier, earlier, READ]
 
 
 @pytest.mark.parametrize(
