@@ -16,9 +16,10 @@ from integrations_pipeline.store.agreed import THEIRS_AT, UNDECLARED, Writeback
 from integrations_pipeline.store.shaping import LOCK_KIND
 from integrations_pipeline.store.tables import canonical_table
 
-# The link of the record that was written, if there is one; whose it is tells `canonical_id`.
+# The link of the record that was written, if there is one; whose it is tells `canonical_id`. Last, whether the record
+# was read in a state later than the answer's.
 LINK = """
-SELECT canonical_id, base, deleted_at IS NULL FROM integrations.link
+SELECT canonical_id, base, deleted_at IS NULL, coalesce(remote_version > %(version)s, false) FROM integrations.link
 WHERE connection = %(connection)s AND stream = %(stream)s AND external_id = %(external_id)s FOR UPDATE
 """
 
@@ -166,8 +167,10 @@ class Agreement:
     def note(self) -> None:
         sent = self.written.changes
         self.session.execute(LOCK_KIND, (self.written.kind,))
-        base = self.known() or {}
+        base, overtaken = self.known() or ({}, False)
         theirs = sent if self.theirs is None else self.theirs
+        if overtaken:  # what was read counts; the answer tells only what came of the fields that still stand so
+            sent = {name: value for name, value in sent.items() if base.get(name) == theirs.get(name)}
         taken = {name: theirs.get(name) for name in sent}
         differing = [name for name in sent if taken[name] != sent[name]]
         apart = [name for name in differing if self.found is not None and plain(taken[name]) != plain(sent[name])]
@@ -226,24 +229,25 @@ class Agreement:
         )
         self.session.execute(statement, self.names | {"value": Jsonb(theirs)})
 
-    def known(self) -> dict[str, Any] | None:
-        """The link's base; None where there is no link. Raises ElsewhereError."""
+    def known(self) -> tuple[dict[str, Any], bool] | None:
+        """The link's base, and whether it was read since in a later state; None where there is no link. Raises
+        ElsewhereError."""
         creates = self.written.operation == "create"
         if creates and (held := self.session.execute(HELD, self.names).fetchone()):
             raise ElsewhereError(
                 f"{self.external_id}, beside {held[0]}, which was found to be the same {self.written.kind} meanwhile; "
                 "remove one of both there, then discard this change"
             )
-        row = self.session.execute(LINK, self.names).fetchone()
+        row = self.session.execute(LINK, self.names | {"version": self.version}).fetchone()
         if row is None:
             return None
-        canonical_id, base, live = row
+        canonical_id, base, live, overtaken = row
         if canonical_id != self.written.canonical_id:
             if creates:
                 self.join(canonical_id, live)
             else:  # it was joined with another one meanwhile, whose values count
                 self.session.execute(RECHECK, self.names)
-        return dict(base)
+        return dict(base), overtaken
 
     def join(self, other: UUID, live: bool) -> None:
         """The record is already known as another canonical one, which was made of it alone: both become one."""

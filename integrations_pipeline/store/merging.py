@@ -96,7 +96,8 @@ WHERE link.ctid = l._link AND l.own <> '{{}}'
 # and deleted ones of which the source tells more than the echo of our own write.
 MERGE = """
 WITH seen AS MATERIALIZED (
-    SELECT s._key AS external_id, s._base AS theirs, l.ctid AS _link, l.canonical_id, l.base, l.sent, l.pending,
+    SELECT s._key AS external_id, s._version AS version, s._base AS theirs, l.ctid AS _link, l.canonical_id, l.base,
+           l.sent, l.pending,
            c.deleted_at, {theirs_at} >= c.edited_at AS newer, {ours} AS ours,
            ARRAY(SELECT key FROM jsonb_each(s._base) WHERE value IS DISTINCT FROM l.base -> key) AS changed
     FROM shaped s
@@ -131,6 +132,7 @@ WITH seen AS MATERIALIZED (
 ), linked AS (
     UPDATE integrations.link l
     SET base = l.base || coalesce(k.values, '{{}}'), sent = nullif(l.sent - s.changed, '{{}}'),
+        remote_version = CASE WHEN k.values IS NOT NULL THEN s.version ELSE l.remote_version END,
         recheck = l.recheck OR k.values IS NOT NULL OR s.deleted_at IS NOT NULL
     FROM seen s LEFT JOIN kept k USING (external_id)
     WHERE l.ctid = s._link AND (k.values IS NOT NULL OR l.sent ?| s.changed OR s.deleted_at IS NOT NULL)

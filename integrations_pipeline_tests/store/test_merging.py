@@ -444,6 +444,33 @@ def test_what_was_created_there_and_is_matched_before_its_answer_takes_no_edit_b
     assert outbox(look) == [("e", "update", {"name": "Eva"})]
 
 
+def test_an_answer_older_than_what_was_read_settles_no_conflict(connect, look, known):
+    edit(look, name="ours")
+    find(connect, writing("review"))
+    look("UPDATE integrations.outbox SET status = 'unsure' RETURNING 1")
+    with run(connect) as lease:
+        shape(lease, writing("review"), shaped("1", "5", email="a@x", name="theirs", worth=ONE))
+    look("UPDATE integrations.outbox SET status = 'queued' RETURNING 1")
+    answered(connect, look, theirs={"email": "a@x", "name": "ours", "worth": "1"}, version="3")
+    find(connect, writing("review"))
+    assert outbox(look) == [] and value(look) == "ours"
+    conflicts = "SELECT field, ours, theirs FROM integrations.conflict WHERE status = 'open'"
+    assert look(conflicts) == [("name", "ours", "theirs")]
+
+
+def test_an_answer_older_than_a_read_that_was_matched_meanwhile_settles_no_conflict(connect, look, known):
+    look("INSERT INTO canonical.customer (name, email) VALUES ('Eve', 'e@x') RETURNING 1")
+    find(connect, writing("review"))
+    look("UPDATE integrations.outbox SET status = 'unsure' RETURNING 1")
+    with run(connect) as lease:
+        shape(lease, writing("review"), shaped("e", "5", email="e@x", name="Eva"), match=[["email"]])
+    look("UPDATE integrations.outbox SET status = 'queued' RETURNING 1")
+    answered(connect, look, theirs={"email": "e@x", "name": "Eve"}, version="3", external_id="e")
+    find(connect, writing("review"))
+    assert outbox(look) == []
+    assert look("SELECT field, theirs FROM integrations.conflict WHERE status = 'open'") == [("name", "Eva")]
+
+
 def test_what_refers_to_the_record_that_is_joined_refers_to_the_one_that_stays(connect, look, known):
     look("INSERT INTO canonical.customer (name) VALUES ('Eve') RETURNING 1")
     find(connect, writing())
